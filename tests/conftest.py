@@ -1,0 +1,30 @@
+"""What all tests share: one thread, no hub, a seeded generator, and the path of the speech that some tests need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before anything imports torch or matplotlib: tests are small, and threads would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same draws in every run."""
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recordings and network traces: ../shared/data, or what SEMAPHONE_SHARED_DATA names."""
+    default = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    path = Path(os.environ.get("SEMAPHONE_SHARED_DATA", default))
+    if not path.is_dir():
+        pytest.skip(f"no recordings at {path}")
+    return path
