@@ -1,0 +1,92 @@
+"""Causal building blocks of the nano codec, each with explicit state.
+
+Every block maps `(x [B, T, C], state) → (y [B, T', C'], state)`; `state` is `None` for a fresh
+stream and otherwise what the same block returned before. Sequences have their channels last, so
+that the pointwise layers, where nearly all the work is, are plain matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CausalConv(nn.Module):
+    """1-D convolution that sees `kernel - stride` frames of the past and none of the future.
+
+    With a stride, T must be a multiple of it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, groups=groups)
+        self.inputs, self.past = inputs, kernel - stride
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B, T, inputs], [B, past, inputs] → [B, T / stride, outputs], [B, past, inputs]."""
+        if state is None:
+            state = x.new_zeros(x.shape[0], self.past, self.inputs)
+        seen = torch.cat([state.to(x.dtype), x], 1)
+        y = self.conv(seen.transpose(1, 2)).transpose(1, 2)
+        return y, seen[:, seen.shape[1] - self.past :]
+
+
+class ConvNeXt(nn.Module):
+    """Depthwise causal convolution, then a pointwise network, added to the input (ConvNeXt, 1-D)."""
+
+    def __init__(self, width: int, kernel: int = 7, expansion: int = 3, scale: float = 0.1) -> None:
+        super().__init__()
+        self.depthwise = CausalConv(width, width, kernel, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, expansion * width)
+        self.narrow = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.depthwise(x, state)
+        y = self.narrow(F.gelu(self.widen(self.norm(y))))
+        return x + self.scale * y, state
+
+
+class Upsample(nn.Module):
+    """Transposed convolution with kernel = stride: each frame becomes `factor` frames on its own."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, factor * outputs)
+        self.factor = factor
+
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """[B, T, inputs] → [B, T * factor, outputs]."""
+        b, t, _ = x.shape
+        return self.linear(x).reshape(b, t * self.factor, -1), None
+
+
+class Pointwise(nn.Module):
+    """A stateless module, frame by frame."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        return self.module(x), None
+
+
+class Chain(nn.Module):
+    """Blocks one after another; its state is the tuple of theirs."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        states = state if state is not None else (None,) * len(self.blocks)
+        after: list[Any] = []
+        for block, before in zip(self.blocks, states, strict=True):
+            x, new = block(x, before)
+            after.append(new)
+        return x, tuple(after)

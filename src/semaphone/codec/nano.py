@@ -1,0 +1,188 @@
+"""The nano codec: 16 kHz speech ⇄ 12.5 × 16 tokens a second, causal, small enough for one CPU core.
+
+    speech → features (100 Hz) → ConvNeXt, strides 2 and 4 → latents z_n (12.5 Hz) → split RVQ → tokens
+    tokens → latents → ConvNeXt, × 4, × 2 (100 Hz) → F0, voicing → harmonic-plus-noise source
+                                              ↘ + source's spectrum → ConvNeXt → magnitude, phase → speech
+
+The decoder's windows reach two hops beyond their frame, so decoded speech lags 20 ms behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from semaphone.codec.base import CodecInfo, Decoded, Encoded
+from semaphone.codec.features import SpeechFeatures
+from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Pointwise, Upsample
+from semaphone.codec.quantizer import SplitQuantizer
+from semaphone.codec.source import CausalSpectrum, HarmonicSource
+
+HOP = 160  # samples of 10 ms
+FRAMES = 8  # 10 ms frames of a chunk
+
+
+@dataclass(frozen=True)
+class NanoConfig:
+    """The shape of a nano codec."""
+
+    sample_rate: int = 16_000  # Hz
+    mel_bands: int = 80  # log-mel energies the encoder sees
+    encoder_widths: tuple[int, int, int] = (192, 256, 384)  # at 100, 50 and 12.5 Hz
+    encoder_blocks: tuple[int, int, int] = (2, 2, 4)
+    latent_dim: int = 256  # D, width of z_n
+    num_codebooks: int = 16  # N_Q
+    codebook_size: int = 2048  # K
+    codebook_dim: int = 96  # C, width of a codebook entry
+    decoder_widths: tuple[int, int, int] = (384, 320, 320)  # at 12.5, 50 and 100 Hz
+    decoder_blocks: tuple[int, int, int, int] = (3, 2, 3, 5)  # the last two before and after the source joins
+    window: int = 480  # samples of a synthesis window
+    semantic_dim: int = 512  # width of the features that codebook 1 is taught (training only)
+
+    def __post_init__(self) -> None:
+        if self.window % HOP or self.window < 2 * HOP:
+            raise ValueError(f"window must be a multiple of {HOP} and at least {2 * HOP}")
+        if not 1 <= self.num_codebooks <= 64 or self.codebook_size < 2:
+            raise ValueError("num_codebooks must be in 1..64 and codebook_size at least 2")
+
+
+class Rendered(NamedTuple):
+    """What the decoder makes of latents."""
+
+    speech: Tensor  # [B, T * 1280]
+    f0: Tensor  # [B, 8 T] natural logarithm of Hz, predicted
+    voicing: Tensor  # [B, 8 T] logit, predicted
+    state: Any
+
+
+class Encoder(nn.Module):
+    """Speech [B, T * 1280] → latents z_n [B, T, D]."""
+
+    def __init__(self, c: NanoConfig) -> None:
+        super().__init__()
+        self.features = SpeechFeatures(c.sample_rate, c.mel_bands)
+        w, n = c.encoder_widths, c.encoder_blocks
+        self.body = Chain(
+            CausalConv(self.features.width, w[0], 3),
+            *[ConvNeXt(w[0]) for _ in range(n[0])],
+            CausalConv(w[0], w[1], 4, stride=2),
+            *[ConvNeXt(w[1]) for _ in range(n[1])],
+            CausalConv(w[1], w[2], 8, stride=4),
+            *[ConvNeXt(w[2], kernel=5) for _ in range(n[2])],
+            Pointwise(nn.LayerNorm(w[2])),
+            Pointwise(nn.Linear(w[2], c.latent_dim)),
+        )
+
+    def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        before = state if state is not None else (None, None)
+        frames, heard = self.features(speech, before[0])
+        latents, body = self.body(frames, before[1])
+        return latents.float(), (heard, body)
+
+
+class Decoder(nn.Module):
+    """Quantised latents [B, T, D] → speech [B, T * 1280], late by window - 160 samples."""
+
+    def __init__(self, c: NanoConfig) -> None:
+        super().__init__()
+        w, n = c.decoder_widths, c.decoder_blocks
+        self.trunk = Chain(
+            CausalConv(c.latent_dim, w[0], 3),
+            *[ConvNeXt(w[0], kernel=5) for _ in range(n[0])],
+            Upsample(w[0], w[1], 4),
+            *[ConvNeXt(w[1]) for _ in range(n[1])],
+            Upsample(w[1], w[2], 2),
+            *[ConvNeXt(w[2]) for _ in range(n[2])],
+        )
+        self.pitch = nn.Linear(w[2], 2)
+        self.source = HarmonicSource(c.sample_rate, HOP)
+        self.spectrum = CausalSpectrum(c.window, HOP)
+        self.bins = c.window // 2 + 1
+        self.join = nn.Linear(3 * self.bins, w[2])
+        self.shape = Chain(*[ConvNeXt(w[2]) for _ in range(n[3])], Pointwise(nn.LayerNorm(w[2])))
+        self.head = nn.Linear(w[2], 2 * self.bins)
+
+    def forward(self, latents: Tensor, state: Any = None, truth: tuple[Tensor, Tensor] | None = None) -> Rendered:
+        """`truth` (f0 in Hz, voicing; both [B, 8 T]) replaces the predictions as the source in training."""
+        trunk, source, excitation, shape, tail = state if state is not None else (None,) * 5
+        x, trunk = self.trunk(latents, trunk)
+        pitch = self.pitch(x).float()
+        log_f0, voicing = pitch[..., 0] + 5.0, pitch[..., 1]
+        f0, voiced = truth if truth is not None else (log_f0.clamp(4.0, 6.5).exp(), torch.sigmoid(4.0 * voicing))
+        wave, source = self.source(f0.detach(), voiced.detach(), source)
+        spectra, excitation = self.spectrum.analyse(wave, excitation)
+        loudness = spectra.abs().clamp(min=1e-4)
+        direction = spectra / loudness
+        seen = torch.cat([torch.log(loudness), direction.real, direction.imag], -1)
+        x, shape = self.shape(x + self.join(seen), shape)
+        magnitude, phase = self.head(x).float().split(self.bins, -1)
+        spectra = torch.exp(magnitude.clamp(max=6.0)) * torch.polar(torch.ones_like(phase), phase) * direction
+        speech, tail = self.spectrum.synthesise(spectra, tail)
+        return Rendered(speech, log_f0, voicing, (trunk, source, excitation, shape, tail))
+
+
+class NanoModel(nn.Module):
+    """Encoder, quantiser and decoder with their weights."""
+
+    def __init__(self, config: NanoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.quantizer = SplitQuantizer(
+            config.latent_dim, config.num_codebooks, config.codebook_size, config.codebook_dim
+        )
+        self.decoder = Decoder(config)
+
+
+def fingerprint(model: NanoModel) -> str:
+    """Digest of configuration, encoder and codebooks: what gives tokens their meaning."""
+    digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
+    for part in (model.encoder, model.quantizer):
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().to(torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class NanoCodec:
+    """The nano codec behind the `Codec` protocol."""
+
+    def __init__(self, model: NanoModel) -> None:
+        self.model = model.eval().requires_grad_(False)
+        c = model.config
+        self._info = CodecInfo(
+            name="nano",
+            sample_rate=c.sample_rate,
+            frame_rate=c.sample_rate / (FRAMES * HOP),
+            num_codebooks=c.num_codebooks,
+            codebook_size=c.codebook_size,
+            latent_dim=c.latent_dim,
+            fingerprint=fingerprint(model),
+            delay=c.window - HOP,
+        )
+
+    @property
+    def info(self) -> CodecInfo:
+        return self._info
+
+    @torch.inference_mode()
+    def encode(self, speech: Tensor, state: Any = None, num_codebooks: int | None = None) -> Encoded:
+        """See `Codec.encode`."""
+        if speech.ndim != 2 or speech.shape[1] % self.info.chunk_samples or not speech.shape[1]:
+            raise ValueError(f"speech must be [B, T * {self.info.chunk_samples}], not {tuple(speech.shape)}")
+        latents, state = self.model.encoder(speech, state)
+        tokens = self.model.quantizer.encode(latents, num_codebooks)
+        return Encoded(tokens, latents.transpose(1, 2), state)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor, state: Any = None, weight: Tensor | None = None) -> Decoded:
+        """See `Codec.decode`."""
+        if tokens.ndim != 3 or not 1 <= tokens.shape[1] <= self.info.num_codebooks or not tokens.shape[2]:
+            raise ValueError(f"tokens must be [B, K, T] with 1 <= K <= {self.info.num_codebooks}")
+        rendered = self.model.decoder(self.model.quantizer.decode(tokens, weight), state)
+        return Decoded(rendered.speech, rendered.state)

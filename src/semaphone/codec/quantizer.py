@@ -1,0 +1,154 @@
+"""Split residual vector quantisation (LargeSC eqs 2-3; the split as in Mimi).
+
+Codebook 1 quantises a projection of the latent on its own, so that it can be taught meaning; the
+others quantise, stage by stage, what it left. Codebooks follow their data by exponential moving
+averages; entries that nothing uses are placed anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantising latents [B, T, D] gives."""
+
+    latents: Tensor  # [B, T, D], quantised, gradients passed straight through
+    tokens: Tensor  # [B, N_Q, T] int64
+    semantic: Tensor  # [B, T, C], the quantised projection of codebook 1, gradients passed straight through
+    commitment: Tensor  # scalar, mean squared distance of the encoder from its codebook entries
+
+
+class Codebook(nn.Module):
+    """K entries of width C with the running statistics that move them."""
+
+    entries: Tensor
+    count: Tensor
+    total: Tensor
+
+    def __init__(self, size: int, width: int, decay: float = 0.99, least: float = 0.2) -> None:
+        super().__init__()
+        self.decay, self.least = decay, least
+        self.register_buffer("entries", torch.randn(size, width) / width**0.5)
+        self.register_buffer("count", torch.ones(size))
+        self.register_buffer("total", self.entries.clone())
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """Index of the entry nearest to each row of x [..., C]."""
+        flat = x.reshape(-1, x.shape[-1])
+        distance = self.entries.square().sum(1) - 2.0 * flat @ self.entries.T
+        return distance.argmin(1).reshape(x.shape[:-1])
+
+    @torch.no_grad()
+    def follow(self, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
+        """Move the entries towards rows x [N, C] that chose them [N]; place unused ones on random rows."""
+        chosen = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(x[:, 0]))
+        summed = torch.zeros_like(self.total).index_add_(0, index, x)
+        self.count.lerp_(chosen, 1 - self.decay)
+        self.total.lerp_(summed, 1 - self.decay)
+        dead = (self.count < self.least * (1 - self.decay)).nonzero().flatten()
+        if len(dead):
+            rows = x[torch.randint(len(x), (len(dead),), generator=generator)]
+            self.count[dead] = 1 - self.decay
+            self.total[dead] = rows * (1 - self.decay)
+        self.entries.copy_(self.total / self.count.clamp(min=1e-8)[:, None])
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
+        """Place the entries by k-means on rows x [N, C]."""
+        size = len(self.count)
+        order = torch.randperm(len(x), generator=generator)
+        self.entries.copy_(x[order[torch.arange(size) % len(x)]])
+        for _ in range(rounds):
+            index = self.nearest(x)
+            chosen = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(x[:, 0]))
+            summed = torch.zeros_like(self.total).index_add_(0, index, x)
+            used = chosen > 0
+            self.entries[used] = summed[used] / chosen[used][:, None]
+        share = chosen / len(x)
+        self.count.copy_((share * 256).clamp(min=1 - self.decay))
+        self.total.copy_(self.entries * self.count[:, None])
+
+
+class SplitQuantizer(nn.Module):
+    """Latents [B, T, D] ⇄ tokens [B, N_Q, T]."""
+
+    def __init__(self, dim: int, num_codebooks: int, size: int, width: int) -> None:
+        super().__init__()
+        self.num_codebooks, self.size = num_codebooks, size
+        self.codebooks = nn.ModuleList(Codebook(size, width) for _ in range(num_codebooks))
+        self.semantic_in = nn.Linear(dim, width)
+        self.semantic_out = nn.Linear(width, dim, bias=False)
+        self.acoustic_in = nn.Linear(dim, width)
+        self.acoustic_out = nn.Linear(width, dim, bias=False)
+
+    def book(self, k: int) -> Codebook:
+        """Codebook k, counted from 0 (the semantic one)."""
+        book = self.codebooks[k]
+        assert isinstance(book, Codebook)
+        return book
+
+    def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Latents [B, T, D] → tokens [B, num_codebooks, T]."""
+        count = self.num_codebooks if num_codebooks is None else num_codebooks
+        semantic = self.book(0).nearest(self.semantic_in(latents))
+        tokens = [semantic]
+        if count > 1:
+            rest = self.acoustic_in(latents - self.semantic_out(self.book(0).entries[semantic]))
+            for k in range(1, count):
+                tokens.append(self.book(k).nearest(rest))
+                rest = rest - self.book(k).entries[tokens[-1]]
+        return torch.stack(tokens, 1)
+
+    def decode(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Tokens [B, K, T], weight [B, K, T] or None → latents [B, T, D] (eq 3)."""
+        parts = [self.book(k).entries[tokens[:, k]] for k in range(tokens.shape[1])]
+        if weight is not None:
+            parts = [part * weight[:, k, :, None].to(part.dtype) for k, part in enumerate(parts)]
+        latents: Tensor = self.semantic_out(parts[0])
+        if len(parts) > 1:
+            latents = latents + self.acoustic_out(torch.stack(parts[1:]).sum(0))
+        return latents
+
+    def forward(self, latents: Tensor, depth: Tensor, generator: torch.Generator) -> Quantized:
+        """One training pass; `depth` [B] says how many leading codebooks each stream keeps."""
+        semantic = self.semantic_in(latents)
+        index = self.book(0).nearest(semantic)
+        entry = self.book(0).entries[index]
+        self._follow(0, semantic, index, generator)
+        commitment = (semantic - entry).square().sum(-1).mean()
+        semantic_st = semantic + (entry - semantic).detach()
+        acoustic = self.acoustic_in(latents - self.semantic_out(entry).detach())
+        rest, kept, tokens = acoustic, torch.zeros_like(acoustic), [index]
+        for k in range(1, self.num_codebooks):
+            index = self.book(k).nearest(rest)
+            entry = self.book(k).entries[index]
+            self._follow(k, rest, index, generator)
+            uses = (depth > k)[:, None, None].to(rest.dtype)
+            commitment = commitment + ((rest - entry).square().sum(-1, keepdim=True) * uses).mean()
+            kept, rest = kept + uses * entry, rest - entry
+            tokens.append(index)
+        acoustic_st = acoustic + (kept - acoustic).detach()
+        some = (depth > 1)[:, None, None].to(acoustic.dtype)
+        quantised = self.semantic_out(semantic_st) + some * self.acoustic_out(acoustic_st)
+        return Quantized(quantised, torch.stack(tokens, 1), semantic_st, commitment)
+
+    def _follow(self, k: int, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
+        if self.training:
+            rows = x.detach().reshape(-1, x.shape[-1])
+            self.book(k).follow(rows, index.reshape(-1), generator)
+
+    @torch.no_grad()
+    def settle(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Place all codebooks by k-means on latents [N, D]."""
+        semantic = self.semantic_in(latents)
+        self.book(0).settle(semantic, generator)
+        found = self.book(0).entries[self.book(0).nearest(semantic)]
+        rest = self.acoustic_in(latents - self.semantic_out(found))
+        for k in range(1, self.num_codebooks):
+            self.book(k).settle(rest, generator)
+            rest = rest - self.book(k).entries[self.book(k).nearest(rest)]

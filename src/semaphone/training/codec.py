@@ -1,0 +1,248 @@
+"""Training the nano codec: `semaphone train codec`.
+
+Stage 1 trains everything on multi-resolution mel spectra, pitch and the distillation of
+codebook 1 towards a recogniser's features. Stage 2 freezes encoder and quantiser, so that tokens
+keep their meaning, and trains the decoder against discriminators. Both resume from the newest
+checkpoint, log JSON lines, and keep an exponential moving average of the weights, which is what
+is evaluated and shipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semaphone.codec.nano import HOP, NanoConfig, NanoModel
+from semaphone.training.data import CHUNK, Corpus, group_weights
+from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
+
+LAG = 2 * HOP  # samples by which the decoder of the default window lags
+FOLLOW = 10  # steps between two updates of the averaged weights
+STATE = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class CodecTraining:
+    """Settings of one training run."""
+
+    seed: int = 1
+    batch: int = 12  # crops a step
+    crop: int = 20  # chunks of 80 ms a crop
+    rate: float = 5e-4  # learning rate of AdamW after the warm-up
+    final_rate: float = 1e-4  # where the cosine ends, at step `steps`
+    warmup: int = 300  # steps
+    steps: int = 20_000
+    settle_at: int = 400  # step at which codebooks are placed by k-means; unquantised before
+    average: float = 0.999  # decay of the moving average of weights
+    mel: float = 15.0  # weights of the losses
+    f0: float = 2.0
+    voicing: float = 0.5
+    taught: float = 2.0
+    commitment: float = 0.1
+    own_pitch: float = 0.5  # share of steps whose source is driven by the predicted pitch
+    full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
+    gain_db: tuple[float, float] = (-12.0, 6.0)  # augmentation
+    equaliser_db: float = 4.0  # augmentation: spectral tilt of half of the crops, at most
+    shares: dict[str, float] | None = None  # of the corpus's groups in a batch
+    every: int = 500  # steps between checkpoints
+    bf16: bool = True
+    model: NanoConfig = field(default_factory=NanoConfig)
+
+
+@dataclass
+class Batch:
+    """Crops for one step; their decoder output is compared `LAG` samples later."""
+
+    speech: Tensor  # [B, crop * 1280]
+    f0: Tensor  # [B, crop * 8] Hz, 0 where unvoiced
+    features: Tensor | None  # [B, crop, 512]
+
+
+def draw(corpus: Corpus, c: CodecTraining, weights: np.ndarray, rng: np.random.Generator) -> Batch:
+    """A random batch: recordings by weight, position at random on the chunk grid, gain and tilt changed."""
+    length = c.crop * CHUNK
+    speech = np.zeros((c.batch, length), np.float32)
+    f0 = np.zeros((c.batch, length // HOP), np.float32)
+    features = None if corpus.semantic is None else np.zeros((c.batch, c.crop, corpus.semantic.shape[1]), np.float32)
+    for b, i in enumerate(rng.choice(len(corpus.recordings), c.batch, p=weights)):
+        r = corpus.recordings[i]
+        # Also start inside the silence before a recording, so that beginnings are learnt.
+        first = int(rng.integers(-2, max(r.length // CHUNK - c.crop, 0) + 1))
+        lead, skip = max(-first, 0), max(first, 0)
+        part = min(c.crop - lead, r.length // CHUNK - skip)
+        at = r.start + skip * CHUNK
+        speech[b, lead * CHUNK : (lead + part) * CHUNK] = corpus.audio[at : at + part * CHUNK]
+        grid = slice(lead * CHUNK // HOP, (lead + part) * CHUNK // HOP)
+        f0[b, grid] = corpus.f0[at // HOP : at // HOP + part * CHUNK // HOP]
+        if features is not None and corpus.semantic is not None:
+            features[b, lead : lead + part] = corpus.semantic[at // CHUNK : at // CHUNK + part]
+    gain = 10.0 ** (rng.uniform(*c.gain_db, size=(c.batch, 1)).astype(np.float32) / 20.0)
+    x = torch.from_numpy(speech * (gain / 32768.0))
+    x = tilt(x, rng, c.equaliser_db)
+    x = x / x.abs().amax(1, keepdim=True).clamp(min=1.0)
+    return Batch(x, torch.from_numpy(f0), None if features is None else torch.from_numpy(features))
+
+
+def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
+    """Half of the signals [B, T] through a first-order shelf of up to ± `most_db`."""
+    amount = torch.from_numpy(rng.uniform(-most_db, most_db, len(x)) * (rng.random(len(x)) < 0.5)).float()
+    lift = 10.0 ** (amount / 20.0) - 1.0
+    frequency = torch.linspace(0, 1, x.shape[1] // 2 + 1)
+    return torch.fft.irfft(torch.fft.rfft(x) * (1.0 + lift[:, None] * frequency.sqrt()), x.shape[1])
+
+
+def learning_rate(c: CodecTraining, step: int) -> float:
+    """Linear warm-up, then half a cosine down to `final_rate`."""
+    if step < c.warmup:
+        return c.rate * (step + 1) / c.warmup
+    progress = min(1.0, (step - c.warmup) / max(1, c.steps - c.warmup))
+    return c.final_rate + (c.rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class CodecTrainer:
+    """Everything a run carries from step to step, and its checkpoint."""
+
+    def __init__(self, c: CodecTraining, corpus: Corpus, out: Path) -> None:
+        torch.set_flush_denormal(True)
+        self.c, self.corpus, self.out = c, corpus, out
+        torch.manual_seed(c.seed)
+        self.model = NanoModel(c.model)
+        self.teacher = nn.Linear(c.model.codebook_dim, c.model.semantic_dim)
+        self.mel = MelLoss(c.model.sample_rate)
+        self.weights = group_weights(corpus, c.shares)
+        self.step = 0
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.parameters(), c.rate, betas=(0.8, 0.99), weight_decay=1e-2)
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / STATE).exists():
+            self.load(out / STATE)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self.teacher.parameters()]
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        saved = torch.load(path, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.teacher.load_state_dict(saved["teacher"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average, self.step = saved["average"], saved["step"]
+
+    def save(self) -> None:
+        """Write a checkpoint; the old one stays until the new one is whole."""
+        saved = {
+            "model": self.model.state_dict(),
+            "teacher": self.teacher.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "config": json.dumps(asdict(self.c)),
+        }
+        torch.save(saved, self.out / "checkpoint.tmp")
+        os.replace(self.out / "checkpoint.tmp", self.out / STATE)
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 for matrix products and convolutions, where asked for."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16)
+
+    def losses(self, batch: Batch, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """One forward pass of stage 1."""
+        c = self.c
+        with self.precision():
+            latents, _ = self.model.encoder(batch.speech)
+        found: dict[str, Tensor] = {}
+        if self.step >= c.settle_at:
+            depth = torch.from_numpy(rng.integers(1, c.model.num_codebooks + 1, c.batch))
+            depth[torch.from_numpy(rng.random(c.batch) < c.full_depth)] = c.model.num_codebooks
+            quantised = self.model.quantizer(latents, depth, generator)
+            latents, found["commitment"] = quantised.latents, quantised.commitment
+            if batch.features is not None:
+                found["taught"] = taught_loss(self.teacher(quantised.semantic), batch.features)
+        truth = None
+        if self.step < 2_000 or rng.random() >= c.own_pitch:
+            voiced = (batch.f0 > 0).float()
+            truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), voiced)
+        with self.precision():
+            rendered = self.model.decoder(latents, None, truth)
+        found["mel"] = self.mel(rendered.speech[:, LAG:], batch.speech[:, :-LAG])
+        found["f0"], found["voicing"] = pitch_loss(rendered.f0, rendered.voicing, batch.f0)
+        return found
+
+    def advance(self) -> dict[str, float]:
+        """One optimiser step; the randomness of a step depends on the seed and its number alone."""
+        c = self.c
+        rng = np.random.default_rng([c.seed, self.step])
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        if self.step == c.settle_at:
+            self.settle(rng, generator)
+        self.model.train()
+        batch = draw(self.corpus, c, self.weights, rng)
+        found = self.losses(batch, rng, generator)
+        total = torch.stack([getattr(c, name) * value for name, value in found.items()]).sum()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(c, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters(), 5.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        if self.step % FOLLOW == 0:
+            self.follow()
+        return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the averaged weights a little towards the present ones."""
+        keep = min(self.c.average, (1 + self.step) / (10 + self.step)) ** FOLLOW
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    @torch.no_grad()
+    def settle(self, rng: np.random.Generator, generator: torch.Generator) -> None:
+        """Place the codebooks on the latents of twenty batches."""
+        rows = []
+        for _ in range(20):
+            latents, _ = self.model.encoder(draw(self.corpus, self.c, self.weights, rng).speech)
+            rows.append(latents.flatten(0, 1))
+        self.model.quantizer.settle(torch.cat(rows), generator)
+        for name, value in self.model.quantizer.state_dict().items():
+            self.average[f"quantizer.{name}"].copy_(value)
+
+    def averaged(self) -> NanoModel:
+        """A copy of the model with the averaged weights."""
+        model = NanoModel(self.c.model)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+
+def train_codec(trainer: CodecTrainer, until: int, report: Callable[[int, dict[str, float]], None]) -> None:
+    """Run steps until `until`, logging means to log.jsonl and saving every `every` steps."""
+    sums: dict[str, float] = {}
+    seen, began = 0, time.monotonic()
+    with open(trainer.out / "log.jsonl", "a") as log:
+        while trainer.step < until:
+            for name, value in trainer.advance().items():
+                sums[name] = sums.get(name, 0.0) + value
+            seen += 1
+            if seen == 50:
+                row = {name: round(value / seen, 5) for name, value in sums.items()}
+                row["seconds"] = round((time.monotonic() - began) / seen, 3)
+                log.write(json.dumps({"step": trainer.step, **row}) + "\n")
+                log.flush()
+                report(trainer.step, row)
+                sums, seen, began = {}, 0, time.monotonic()
+            if trainer.step % trainer.c.every == 0:
+                trainer.save()
+    trainer.save()

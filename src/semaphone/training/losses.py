@@ -1,0 +1,47 @@
+"""What the codec's training compares: mel spectra at several resolutions, pitch, taught features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semaphone.codec.features import mel_filters
+
+
+class MelLoss(nn.Module):
+    """L1 distance of log-mel spectra, averaged over window lengths from 8 to 128 ms."""
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.resolutions = ((128, 12), (256, 24), (512, 48), (1024, 96), (2048, 128))  # window, bands
+        for window, bands in self.resolutions:
+            self.register_buffer(f"taper{window}", torch.hann_window(window), persistent=False)
+            self.register_buffer(f"filters{window}", mel_filters(sample_rate, window, bands), persistent=False)
+
+    def forward(self, made: Tensor, truth: Tensor) -> Tensor:
+        """Speech [B, T] against speech [B, T] → scalar."""
+        total = made.new_zeros(())
+        for window, _ in self.resolutions:
+            taper, filters = getattr(self, f"taper{window}"), getattr(self, f"filters{window}")
+
+            def logmel(x: Tensor, window: int = window, taper: Tensor = taper, filters: Tensor = filters) -> Tensor:
+                spectrum = torch.stft(x, window, window // 4, window=taper, center=False, return_complex=True)
+                # Magnitude with a floor, so that the gradient at silence stays finite.
+                magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+                return torch.log10((magnitude.transpose(1, 2) @ filters).clamp(min=1e-4))
+
+            total = total + F.l1_loss(logmel(made), logmel(truth))
+        return total / len(self.resolutions)
+
+
+def pitch_loss(log_f0: Tensor, voicing: Tensor, f0: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted log F0 and voicing logit [B, T] against F0 in Hz (0: unvoiced) → (F0 loss, voicing loss)."""
+    voiced = (f0 > 0).float()
+    distance = (log_f0 - f0.clamp(min=50.0).log()).abs() * voiced
+    return distance.sum() / voiced.sum().clamp(min=1.0), F.binary_cross_entropy_with_logits(4.0 * voicing, voiced)
+
+
+def taught_loss(made: Tensor, features: Tensor) -> Tensor:
+    """1 - cosine similarity of features [B, T, C], averaged."""
+    return 1.0 - F.cosine_similarity(made, features, dim=-1).mean()
