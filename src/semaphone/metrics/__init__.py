@@ -1,0 +1,1 @@
+"""How good speech is that crossed a link: quality, words, phones, melody, voice, and how sure the figures are."""

@@ -1,0 +1,65 @@
+"""`semaphone evaluate` on files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from semaphone.cli import main
+
+pytest.importorskip("pystoi")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Bursts of noise, and the same at another rate, shorter and in stereo."""
+    rng = np.random.default_rng(0)
+    envelope = np.repeat(rng.random(40) ** 2, 800)
+    original = 0.3 * envelope * rng.standard_normal(len(envelope))
+    from semaphone.audio import Resampler
+
+    smaller = Resampler(16000, 8000).push(original.astype(np.float32), last=True)[:-500]
+    soundfile.write(tmp_path / "ref.wav", original, 16000)
+    soundfile.write(tmp_path / "deg.wav", np.stack([smaller, smaller], axis=1), 8000)
+    return str(tmp_path / "ref.wav"), str(tmp_path / "deg.wav")
+
+
+def test_a_table(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *files, "--metrics", "stoi"]) == 0
+    out = capsys.readouterr().out
+    assert "STOI" in out
+    assert "higher is better" in out
+
+
+def test_json(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *files, "--metrics", "stoi, pesq", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert 0 < row["stoi"] <= 1
+    assert row["visqol"] is None
+    assert row["seconds"] == 2.0
+    assert row["versions"]["pystoi"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["--metrics", "mos"], "no metric 'mos'"),
+        (["--metrics", ","], "No metric"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    change: list[str], sentence: str, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *files, *change]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_missing_file_is_one_sentence(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", files[0], files[1] + ".gone", "--metrics", "stoi"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "does not exist" in err
