@@ -1,0 +1,191 @@
+"""How tokens are laid out in packets: what sender and receiver agree on before the first packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from semaphone.errors import InputError
+
+Schedule = Literal["split", "bundle"]
+# Names for people; a block is a bundle of two chunks.
+SCHEDULES = ("split", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
+
+
+class Mask(NamedTuple):
+    """The two prefix masks of a chunk (eqs 5-7): their lengths S_s and S_c, in either order."""
+
+    s: int
+    c: int
+
+    @property
+    def sent(self) -> int:
+        """How many of the chunk's first tokens are sent: max(S_s, S_c)."""
+        return max(self)
+
+    @property
+    def twice(self) -> int:
+        """How many of the chunk's first tokens are sent twice: min(S_s, S_c)."""
+        return min(self)
+
+    @property
+    def transmissions(self) -> int:
+        """Tokens on the wire, copies included: Σ m of eq 10."""
+        return self.s + self.c
+
+
+@dataclass(frozen=True)
+class PacketFormat:
+    """The layout of a stream's packets. `named` makes one from a schedule's name."""
+
+    num_codebooks: int  # N_Q, tokens a chunk at the most
+    codebook_size: int  # K
+    frame_rate: float = 12.5  # chunks a second
+    schedule: Schedule = "split"  # split: two interleaved packets a block of two chunks; bundle: whole chunks a packet
+    chunks_per_packet: int = 1  # of a bundle: 1, 2 or 4
+    copy_distance: int = 0  # of a bundle: copies ride this many packets later; 0: there are none
+    spacing: float = 0.0  # of split: s between the two packets of a block
+    loss_report: bool = False  # each packet carries the loss rate of the other direction, one byte
+    constant_size: int = 0  # bytes of every payload, padded with zeros (RFC 6562); 0: as many as it takes
+
+    def __post_init__(self) -> None:
+        def check(good: bool, sentence: str) -> None:
+            if not good:
+                raise InputError(sentence)
+
+        check(1 <= self.num_codebooks <= 32, f"A packet holds 1 to 32 codebooks, not {self.num_codebooks}.")
+        check(2 <= self.codebook_size <= 65536, f"A codebook has 2 to 65536 entries, not {self.codebook_size}.")
+        check(
+            1 <= self.frame_rate <= 1000 and round(self.frame_rate * 1000) / 1000 == self.frame_rate,
+            f"A frame rate lies between 1 and 1000 Hz, in steps of a thousandth, not at {self.frame_rate}.",
+        )
+        check(self.schedule in ("split", "bundle"), f"A schedule is split or bundle, not {self.schedule!r}.")
+        check(0 <= self.constant_size <= 1200, f"A payload has up to 1200 bytes, not {self.constant_size}.")
+        if self.schedule == "split":
+            check(self.chunks_per_packet == 1, "A split block has one packet a chunk.")
+            check(self.copy_distance == 0, "In a split block copies ride in its other packet, not in a later block.")
+            check(
+                0 <= self.spacing <= self.block_duration and round(self.spacing * 1000) / 1000 == self.spacing,
+                f"The packets of a block lie 0 to {self.block_duration:g} s apart, in whole milliseconds,"
+                f" not {self.spacing} s.",
+            )
+        else:
+            check(self.chunks_per_packet in (1, 2, 4), f"A bundle has 1, 2 or 4 chunks, not {self.chunks_per_packet}.")
+            check(0 <= self.copy_distance <= 15, f"Copies ride up to 15 packets later, not {self.copy_distance}.")
+            check(self.spacing == 0, "A bundle is one packet, so there is no spacing.")
+
+    @classmethod
+    def named(cls, schedule: str, num_codebooks: int, codebook_size: int, **options: Any) -> PacketFormat:
+        """The format of a schedule: `split`, `block` or `bundle:80ms`, `:160ms`, `:320ms`.
+
+        Copies of block and bundles ride one packet later unless `copy_distance` says otherwise.
+        Raises InputError for a schedule that is not known or options that do not go with it.
+        """
+        if schedule not in SCHEDULES:
+            raise InputError(f"The schedule {schedule!r} is not known; there are {', '.join(SCHEDULES)}.")
+        if schedule != "split":
+            milliseconds = 160 if schedule == "block" else int(schedule.removeprefix("bundle:").removesuffix("ms"))
+            options = {"copy_distance": 1, **options, "schedule": "bundle", "chunks_per_packet": milliseconds // 80}
+        return cls(num_codebooks, codebook_size, **options)
+
+    @property
+    def bits_per_token(self) -> int:
+        """⌈log2 K⌉."""
+        return (self.codebook_size - 1).bit_length()
+
+    @property
+    def chunks_per_block(self) -> int:
+        """Chunks that share their packets."""
+        return 2 if self.schedule == "split" else self.chunks_per_packet
+
+    @property
+    def packets_per_block(self) -> int:
+        """Packets that leave when a block is complete."""
+        return 2 if self.schedule == "split" else 1
+
+    @property
+    def block_duration(self) -> float:
+        """Speech in a block, s."""
+        return self.chunks_per_block / self.frame_rate
+
+    @property
+    def packet_rate(self) -> float:
+        """Packets a second."""
+        return self.packets_per_block / self.block_duration
+
+    def sequences_of(self, block: int) -> tuple[int, ...]:
+        """The numbers of the packets that carry anything of a block, counted from 0 at the start of the stream."""
+        if self.schedule == "split":
+            return 2 * block, 2 * block + 1
+        return (block, block + self.copy_distance) if self.copy_distance else (block,)
+
+    def block_of(self, sequence: int) -> int:
+        """The block that a packet leaves with."""
+        return sequence // self.packets_per_block
+
+    def send_time(self, sequence: int) -> float:
+        """When a packet leaves, in s after the first sample was spoken (computation comes on top)."""
+        block, half = divmod(sequence, self.packets_per_block)
+        return (block + 1) * self.block_duration + half * self.spacing
+
+    def effective(self, mask: Mask | tuple[int, int]) -> Mask:
+        """The mask as it is sent: (sent, twice). Raises ValueError if it is out of range.
+
+        In a split block a chunk that sends a single token has nothing to interleave: the token goes twice. In
+        bundles without copies nothing goes twice.
+        """
+        sent, twice = max(mask), min(mask)
+        if not 0 <= twice <= sent <= self.num_codebooks:
+            raise ValueError(f"the mask {tuple(mask)} does not fit {self.num_codebooks} codebooks")
+        if self.schedule == "split":
+            return Mask(1, 1) if sent == 1 else Mask(sent, twice)
+        return Mask(sent, twice if self.copy_distance else 0)
+
+    # The table of contents is one number with digits in this base, one or more a chunk.
+
+    @property
+    def toc_digits(self) -> int:
+        """Split: a pair a chunk. Bundle: tokens sent of each chunk, then (with copies) copies of each earlier one."""
+        if self.schedule == "split":
+            return 2
+        return self.chunks_per_packet * (2 if self.copy_distance else 1)
+
+    @property
+    def toc_base(self) -> int:
+        """Split: pairs 0 <= twice <= sent <= N_Q, 153 for 16 codebooks. Bundle: counts 0 to N_Q."""
+        n = self.num_codebooks + 1
+        return n * (n + 1) // 2 if self.schedule == "split" else n
+
+    @property
+    def toc_number_bits(self) -> int:
+        """Bits of the table of contents as a number."""
+        largest: int = self.toc_base**self.toc_digits - 1
+        return largest.bit_length()
+
+    @property
+    def toc_bits(self) -> int:
+        """Bits of a packet that are not tokens: table of contents, which half it is (split), loss report."""
+        return self.toc_number_bits + (self.schedule == "split") + 8 * self.loss_report
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the longest payload."""
+        if self.constant_size:
+            return self.constant_size
+        chunks = 2 if self.schedule == "split" or self.copy_distance else 1
+        if self.schedule == "bundle":
+            chunks *= self.chunks_per_packet
+        return -(-(self.toc_bits + chunks * self.num_codebooks * self.bits_per_token) // 8)
+
+
+def pair_index(mask: Mask) -> int:
+    """Numbers the pairs (sent, twice): 0,0 · 1,0 · 1,1 · 2,0 · 2,1 · 2,2 · ..."""
+    return mask.sent * (mask.sent + 1) // 2 + mask.twice
+
+
+def pair_of(index: int) -> Mask:
+    """The pair with a number."""
+    sent = 0
+    while (sent + 1) * (sent + 2) // 2 <= index:
+        sent += 1
+    return Mask(sent, index - sent * (sent + 1) // 2)

@@ -1,0 +1,184 @@
+"""Tokens and masks ⇄ packets, one chunk at a time (LargeSC §II-B; the layout is in format.py and payload.py).
+
+form = PacketFormat(num_codebooks=16, codebook_size=2048)
+packetizer, state = Packetizer(form), None
+packets, state = packetizer.push(tokens, (8, 4), state)      # every chunk; packets come with every block
+packets, state = packetizer.flush(state)                     # at the end
+
+numbers = form.sequences_of(block)                           # which packets to wait for
+chunks = Depacketizer(form).read([arrived.get(n) for n in numbers])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semaphone.packet.bitstream import PacketError
+from semaphone.packet.format import Mask, PacketFormat
+from semaphone.packet.payload import Payload, carried, parse, serialize
+from semaphone.packet.status import TokenStatus
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What goes on the wire, and what it costs."""
+
+    sequence: int  # counts packets from 0; the RTP header or the .sph record carries it
+    block: int  # the block it leaves with, counted from 0: format.block_of(sequence); RTP's timestamp follows from it
+    send_time: float  # s after the first sample was spoken
+    payload: bytes
+    token_bits: int  # of tokens, copies included
+    toc_bits: int  # of table of contents and loss report; what is left of the payload is padding
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    tokens: tuple[int, ...]  # only those that are sent
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class PacketizerState:
+    """Where a stream stands."""
+
+    waiting: tuple[_Chunk, ...] = ()  # chunks of the block that is not complete yet
+    earlier: tuple[tuple[_Chunk, ...], ...] = ()  # the last blocks whose copies are still to ride, oldest first
+    block: int = 0  # the next one
+
+
+class Packetizer:
+    """Chunks in, packets out. `None` is the state of a fresh stream."""
+
+    def __init__(self, form: PacketFormat) -> None:
+        self.format = form
+
+    def push(
+        self,
+        tokens: NDArray[np.int64],
+        mask: Mask | tuple[int, int],
+        state: PacketizerState | None = None,
+        loss: float | None = None,
+    ) -> tuple[list[Packet], PacketizerState]:
+        """Adds a chunk: tokens [n] with n >= what the mask sends. A complete block gives its packets.
+
+        `loss` in [0, 1] is the loss report for the other side, None if there is none yet. Raises ValueError for
+        a mask or token out of range, PacketError if a payload exceeds the format's constant size.
+        """
+        form = self.format
+        state = state or PacketizerState()
+        effective = form.effective(mask)
+        kept = tuple(int(token) for token in tokens[: effective.sent])
+        if len(kept) < effective.sent or not all(0 <= token < form.codebook_size for token in kept):
+            raise ValueError(
+                f"the mask sends {effective.sent} tokens below {form.codebook_size}, but there are {tokens}"
+            )
+        if loss is not None and not 0 <= loss <= 1:
+            raise ValueError(f"a loss rate lies in [0, 1], not at {loss}")
+        waiting = (*state.waiting, _Chunk(kept, effective))
+        if len(waiting) < form.chunks_per_block:
+            return [], PacketizerState(waiting, state.earlier, state.block)
+        return self._block(waiting, state, loss)
+
+    def flush(self, state: PacketizerState | None, loss: float | None = None) -> tuple[list[Packet], PacketizerState]:
+        """Ends a stream: fills the last block with empty chunks and lets the last copies out in empty blocks."""
+        state = state or PacketizerState()
+        packets: list[Packet] = []
+        while state.waiting or any(chunk.mask.twice for block in state.earlier for chunk in block):
+            more, state = self.push(np.zeros(0, np.int64), (0, 0), state, loss)
+            packets += more
+        return packets, state
+
+    def _block(
+        self, chunks: tuple[_Chunk, ...], state: PacketizerState, loss: float | None
+    ) -> tuple[list[Packet], PacketizerState]:
+        form = self.format
+        masks = tuple(chunk.mask for chunk in chunks)
+        copied: tuple[_Chunk, ...] = ()
+        if form.copy_distance:
+            nothing = (_Chunk((), Mask(0, 0)),) * form.chunks_per_packet
+            copied = state.earlier[0] if len(state.earlier) == form.copy_distance else nothing
+        sources = [chunk.tokens for chunk in (*chunks, *copied)]
+        copies = tuple(chunk.mask.twice for chunk in copied)
+        if form.schedule == "bundle":
+            masks = tuple(Mask(mask.sent, 0) for mask in masks)
+        packets = []
+        for half in range(form.packets_per_block):
+            places = carried(form, half, masks, copies)
+            payload = Payload(half, masks, copies, tuple(sources[i][j] for i, j in places), loss)
+            sequence = state.block * form.packets_per_block + half
+            packets.append(
+                Packet(
+                    sequence,
+                    state.block,
+                    form.send_time(sequence),
+                    serialize(form, payload),
+                    len(places) * form.bits_per_token,
+                    form.toc_bits,
+                )
+            )
+        earlier = (*state.earlier, chunks)[-form.copy_distance :] if form.copy_distance else ()
+        return packets, PacketizerState((), earlier, state.block + 1)
+
+
+@dataclass(frozen=True)
+class ReceivedChunk:
+    """What arrived of a chunk."""
+
+    tokens: NDArray[np.int64]  # [N_Q], 0 where nothing was received
+    status: NDArray[np.int64]  # [N_Q] of TokenStatus
+
+
+class Depacketizer:
+    """Puts the packets of a block together. It has no state: all that it needs is in the packets."""
+
+    def __init__(self, form: PacketFormat) -> None:
+        self.format = form
+
+    def read(self, payloads: Sequence[bytes | Payload | None]) -> list[ReceivedChunk]:
+        """The chunks of a block from the payloads of `format.sequences_of(block)`, None for those that are lost.
+
+        Takes bytes, or what `parse` made of them when the packet came in. Raises PacketError for bytes that are
+        no payload of this format, a payload in the place of another, or two that contradict each other.
+        """
+        form = self.format
+        if len(payloads) != len(form.sequences_of(0)):
+            raise ValueError(f"a block of this format takes {len(form.sequences_of(0))} payloads")
+        parsed = [parse(form, data) if isinstance(data, bytes) else data for data in payloads]
+        chunks = [
+            ReceivedChunk(
+                np.zeros(form.num_codebooks, np.int64), np.full(form.num_codebooks, TokenStatus.UNKNOWN, np.int64)
+            )
+            for _ in range(form.chunks_per_block)
+        ]
+        tables = [p.masks for i, p in enumerate(parsed) if p is not None and (form.schedule == "split" or i == 0)]
+        if len(tables) == 2 and tables[0] != tables[1]:
+            raise PacketError("The two packets of a block disagree about what was sent.")
+        for chunk, mask in zip(chunks, tables[0] if tables else (), strict=False):
+            chunk.status[: mask.sent] = TokenStatus.LOST
+            chunk.status[mask.sent :] = TokenStatus.UNSENT
+        for place, payload in enumerate(parsed):
+            if payload is not None:
+                self._place(chunks, payload, place)
+        return chunks
+
+    def _place(self, chunks: list[ReceivedChunk], payload: Payload, place: int) -> None:
+        form = self.format
+        first = 0
+        if form.schedule == "split" and payload.half != place:
+            raise PacketError("A packet stands in the place of the other one of its block.")
+        if form.schedule == "bundle" and place == 1:
+            first = form.chunks_per_packet  # of this packet only the copies belong to the block
+        places = carried(form, payload.half, payload.masks, payload.copies)
+        for (i, j), token in zip(places, payload.tokens, strict=True):
+            if not first <= i < first + len(chunks):
+                continue
+            chunk = chunks[i - first]
+            status = chunk.status[j]
+            if status == TokenStatus.UNSENT or (status == TokenStatus.RECEIVED and chunk.tokens[j] != token):
+                raise PacketError("Two packets disagree about a token that was sent twice.")
+            chunk.tokens[j] = token
+            chunk.status[j] = TokenStatus.RECEIVED
