@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from semaphone.errors import InputError
 from semaphone.packet.bitstream import PacketError
 from semaphone.packet.format import SCHEDULES, PacketFormat
-from semaphone.packet.sph import SphHeader, SphReader, SphRecord, SphWriter, parse_header, serialize_header
+from semaphone.packet.sph import SphHeader, SphReader, SphRecord, SphWriter
+from semaphone.packet.sph_header import parse_header, serialize_header
 
 HEADER = SphHeader("nano", "0123456789abcdef", 16000, PacketFormat(8, 2048), None)
 RECORDS = [SphRecord(0, b"\x1f\x50"), SphRecord(1, b"\x9f"), SphRecord(300, b"abc")]

@@ -24,43 +24,21 @@ from typing import IO, TYPE_CHECKING
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.packet.bitstream import PacketError
-from semaphone.packet.format import PacketFormat
+from semaphone.packet.sph_header import (
+    CRC,
+    MAGIC,
+    PREFIX,
+    UNKNOWN_LENGTH,
+    parse_header,
+    serialize_header,
+)
+from semaphone.packet.sph_header import SphHeader as SphHeader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MAGIC = b"SPHN"
-VERSION = 1
-UNKNOWN_LENGTH = 2**64 - 1
-_PREFIX = struct.Struct(">4sBH")  # magic, version, size of what follows up to the CRC-32
-# sample rate, number of samples, frame rate in mHz, codebooks, codebook size, schedule, chunks a packet,
-# copy distance, spacing in ms, flags, constant size
-_FIELDS = struct.Struct(">IQIBIBBBHBH")
-_CRC = struct.Struct(">I")
 _SAMPLES = struct.Struct(">Q")
-_LOSS_REPORT = 1  # flag
-_LONGEST_TEXT = 64  # characters of codec name and fingerprint
 _LARGEST_GAP = 2**28 - 1  # packets missing in a row, what four bytes of varint hold: most of a year
-
-
-@dataclass(frozen=True)
-class SphHeader:
-    """What a stream is, before its first packet."""
-
-    codec: str  # name, such as "nano"
-    fingerprint: str  # of the codec's weights
-    sample_rate: int  # Hz
-    format: PacketFormat
-    num_samples: int | None = None  # of the speech; None: not known when the header was written
-
-    def __post_init__(self) -> None:
-        for what, text in (("codec name", self.codec), ("fingerprint", self.fingerprint)):
-            if not (1 <= len(text) <= _LONGEST_TEXT and text.isascii() and text.isprintable()):
-                raise InputError(f"A {what} has 1 to {_LONGEST_TEXT} printable ASCII characters, not {text!r}.")
-        if not 1000 <= self.sample_rate <= 384_000:
-            raise InputError(f"A sample rate lies between 1000 and 384000 Hz, not at {self.sample_rate}.")
-        if self.num_samples is not None and not 0 <= self.num_samples < UNKNOWN_LENGTH:
-            raise InputError(f"A stream cannot have {self.num_samples} samples.")
 
 
 @dataclass(frozen=True)
@@ -69,35 +47,6 @@ class SphRecord:
 
     sequence: int  # packets that were lost before the file was written leave gaps
     payload: bytes
-
-
-def serialize_header(header: SphHeader) -> bytes:
-    """The header's bytes, from magic to CRC-32. Their number does not depend on `num_samples`."""
-    form = header.format
-    fields = _FIELDS.pack(
-        header.sample_rate,
-        UNKNOWN_LENGTH if header.num_samples is None else header.num_samples,
-        round(form.frame_rate * 1000),
-        form.num_codebooks,
-        form.codebook_size,
-        form.schedule == "bundle",
-        form.chunks_per_packet,
-        form.copy_distance,
-        round(form.spacing * 1000),
-        _LOSS_REPORT if form.loss_report else 0,
-        form.constant_size,
-    )
-    texts = b"".join(bytes([len(text)]) + text.encode() for text in (header.codec, header.fingerprint))
-    data = _PREFIX.pack(MAGIC, VERSION, len(fields) + len(texts)) + fields + texts
-    return data + _CRC.pack(zlib.crc32(data))
-
-
-def parse_header(data: bytes) -> SphHeader:
-    """The header at the start of `data`. Raises PacketError, with one sentence, if there is none."""
-    header, rest = _split_header(data)
-    if rest:
-        raise PacketError("The header goes on after its checksum.")
-    return header
 
 
 class SphWriter:
@@ -120,7 +69,11 @@ class SphWriter:
         if self.path != "-":
             part = self._stack.enter_context(replacing(self.path))
             self._out = self._stack.enter_context(open(part, "wb"))
-        self._write(serialize_header(self.header))
+        try:
+            self._write(serialize_header(self.header))
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def write(self, sequence: int, payload: bytes) -> None:
@@ -145,7 +98,7 @@ class SphWriter:
 
     def _write_checked(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
-        self._write(data + _CRC.pack(self._crc))
+        self._write(data + CRC.pack(self._crc))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -225,13 +178,13 @@ class SphReader:
         return "Standard input" if self.path == "-" else self.path
 
     def _read_header(self) -> SphHeader:
-        data = self._in.read(_PREFIX.size)
+        data = self._in.read(PREFIX.size)
         if not data:
             raise PacketError(f"{self._name} is empty.")
         if data.startswith(b"NIST"):
             raise PacketError(f"{self._name} is a NIST SPHERE recording, not a stream of Semaphone.")
-        if len(data) == _PREFIX.size and data.startswith(MAGIC):
-            data += self._in.read(_PREFIX.unpack(data)[2] + _CRC.size)
+        if len(data) == PREFIX.size and data.startswith(MAGIC):
+            data += self._in.read(PREFIX.unpack(data)[2] + CRC.size)
         try:
             return parse_header(data)
         except InputError as error:
@@ -250,7 +203,7 @@ class SphReader:
 
     def _check(self, data: bytes, crc: int, where: str) -> int:
         crc = zlib.crc32(data, crc)
-        if self._exactly(_CRC.size, where) != _CRC.pack(crc):
+        if self._exactly(CRC.size, where) != CRC.pack(crc):
             raise PacketError(f"{self._name} is damaged: the checksum of {where} is wrong.")
         return crc
 
@@ -282,48 +235,6 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _split_header(data: bytes) -> tuple[SphHeader, bytes]:
-    if len(data) < _PREFIX.size or data[: len(MAGIC)] != MAGIC:
-        raise PacketError("It is not a stream of Semaphone.")
-    _, version, size = _PREFIX.unpack_from(data)
-    if version != VERSION:
-        raise PacketError(f"It has version {version} of the format, and only version {VERSION} is known here.")
-    end = _PREFIX.size + size
-    if len(data) < end + _CRC.size:
-        raise PacketError("It is cut short within its header.")
-    if zlib.crc32(data[:end]) != _CRC.unpack_from(data, end)[0]:
-        raise PacketError("It is damaged: the checksum of its header is wrong.")
-    try:
-        return _parse_fields(data[_PREFIX.size : end]), data[end + _CRC.size :]
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise PacketError("Its header is malformed.") from error
-
-
-def _parse_fields(data: bytes) -> SphHeader:
-    (rate, samples, frame_mhz, codebooks, size, bundle, chunks, copies, spacing_ms, flags, constant) = (
-        _FIELDS.unpack_from(data)
-    )
-    texts = []
-    rest = data[_FIELDS.size :]
-    for _ in range(2):
-        texts.append(rest[1 : 1 + rest[0]].decode("ascii"))
-        rest = rest[1 + rest[0] :]
-    if rest or bundle > 1 or flags & ~_LOSS_REPORT:
-        raise PacketError("Its header has fields that are not known here.")
-    form = PacketFormat(
-        codebooks,
-        size,
-        frame_mhz / 1000,
-        "bundle" if bundle else "split",
-        chunks,
-        copies,
-        spacing_ms / 1000,
-        bool(flags & _LOSS_REPORT),
-        constant,
-    )
-    return SphHeader(texts[0], texts[1], rate, form, None if samples == UNKNOWN_LENGTH else samples)
 
 
 def _uncapitalised(sentence: str) -> str:
