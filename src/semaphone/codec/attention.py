@@ -120,6 +120,22 @@ def advance(state: Window, keys: list[Tensor], values: list[Tensor], steps: int,
     return Window(tuple(keys), tuple(values), moved, together)
 
 
+def merge(streams: Tensor, new: Window, old: Window) -> Window:
+    """The memory of `new` for some streams ([B] bool), of `old` for the others."""
+    length = max(new.keys[0].shape[2], old.keys[0].shape[2])
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        wide = [F.pad(x, (0, 0, length - x.shape[2], 0)) for x in (a, b)]
+        return select(streams, wide[0], wide[1])
+
+    return Window(
+        tuple(both(a, b) for a, b in zip(new.keys, old.keys, strict=True)),
+        tuple(both(a, b) for a, b in zip(new.values, old.values, strict=True)),
+        select(streams, new.position, old.position),
+        together=False,
+    )
+
+
 def restart(state: Window, streams: Tensor) -> Window:
     """Forget the past of some streams ([B] bool), so that another one can take the place in the batch."""
     return Window(state.keys, state.values, state.position.masked_fill(streams, 0), together=False)

@@ -1,0 +1,183 @@
+"""Recovery by the language model (LargeSC eq 8), with a way out of long losses and a way back in.
+
+    recovery = LmRecovery(load("recovery.safetensors", codec.info.fingerprint))
+    recovered, state = recovery.step(tokens, status, state)
+
+The model fills what was lost. Chunks of which nothing at all arrived are its own invention: two of
+them sound like speech, ten would be babble. So their loudness falls, their finer codebooks count for
+less, and when nothing can be heard any more the model stops predicting, which leaves its memory clean
+for the moment speech returns; then the loudness rises over two chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from semaphone.codec.attention import select
+from semaphone.errors import InputError
+from semaphone.recovery.base import Recovered, TokenStatus
+from semaphone.recovery.rq_transformer import RQState, RQTransformer, Step
+from semaphone.recovery.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Fade:
+    """What happens to the sound while chunk after chunk is wholly lost."""
+
+    hold: int = 2  # wholly lost chunks in a row at full loudness
+    fall: float = 4.0  # dB a chunk after those
+    silent: float = -30.0  # dB below which there is silence, and no more predicting
+    rise: float = 0.5  # gain regained a chunk, of 1
+    detail: float = 0.85  # factor a chunk, from the second on, on the weight of guessed acoustic tokens
+
+    def __post_init__(self) -> None:
+        if self.hold < 0 or self.fall <= 0 or self.silent >= 0:
+            raise InputError("A fade has hold >= 0, fall > 0 dB a chunk and a level of silence below 0 dB.")
+        if not 0 < self.rise <= 1 or not 0 <= self.detail <= 1:
+            raise InputError("A fade has rise in (0, 1] and detail in [0, 1].")
+
+    def gain(self, lost: Tensor) -> Tensor:
+        """Gain [B] after `lost` [B] wholly lost chunks in a row."""
+        level = -self.fall * (lost - self.hold).clamp(min=0).float()
+        return torch.where(level < self.silent, 0.0, 10 ** (level / 20))
+
+
+@dataclass(frozen=True)
+class LmSettings:
+    """How the model is used."""
+
+    sampling: Sampling = Sampling()  # noqa: RUF009, frozen
+    predict_unsent: bool = True  # predict what the controller left out, too
+    confidence: float = 0.0  # weight of a guessed token: its probability to this power (0: always 1)
+    delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
+    fade: Fade = Fade()  # the way out of long losses and back
+
+    def __post_init__(self) -> None:
+        if self.delay not in (0, 1):
+            raise InputError(f"The delay of recovery is 0 or 1 chunks, not {self.delay}.")
+        if self.confidence < 0:
+            raise InputError(f"confidence is 0 or more, not {self.confidence}.")
+
+
+@dataclass(frozen=True)
+class LmState:
+    """What is remembered of B streams."""
+
+    model: RQState
+    lost: Tensor  # [B] int64, wholly lost chunks in a row
+    gain: Tensor  # [B], of the last chunk
+    sent: Tensor  # [B] int64, tokens sent of the last chunk whose table of contents arrived
+    held: tuple[Tensor, Tensor] | None = None  # with a delay: gain and `lost` of the chunk that is still to come out
+
+
+class LmRecovery:
+    """`Recovery` on an `RQTransformer`."""
+
+    def __init__(self, model: RQTransformer, settings: LmSettings | None = None) -> None:
+        """Raises InputError if a delay is asked of a model that has none."""
+        self.model = model.eval()
+        self.settings = settings or LmSettings()
+        if self.settings.delay and not model.config.acoustic_delay:
+            raise InputError("This recovery model needs no delay.")
+
+    @property
+    def delay(self) -> int:
+        """Chunks by which what comes out lags behind what goes in."""
+        return self.settings.delay
+
+    def fresh_state(self, batch: int) -> LmState:
+        """The state of `batch` streams that have not begun."""
+        model = self.model.fresh_state(batch)
+        device = model.past.device
+        zero = torch.zeros(batch, dtype=torch.int64, device=device)
+        one = torch.ones(batch, device=device)
+        held = (torch.zeros(batch, device=device), zero) if self.delay else None
+        return LmState(model, zero, one, torch.full_like(zero, self.model.config.num_codebooks), held)
+
+    @torch.no_grad()
+    def restart(self, state: LmState, streams: Tensor) -> LmState:
+        """The same state with some streams ([B] bool) made fresh."""
+        model = self.model.restart(state.model, streams)
+        return replace(_merge(streams, self.fresh_state(len(streams)), state), model=model)
+
+    @torch.no_grad()
+    def step(
+        self, tokens: Tensor, status: Tensor, state: LmState | None = None, stepping: Tensor | None = None
+    ) -> tuple[Recovered, LmState]:
+        """Tokens [B, N_Q] and TokenStatus [B, N_Q] of one chunk → the recovered chunk and the next state.
+
+        Received tokens come out untouched with weight 1. `stepping` [B] bool: the streams that move on (default:
+        all); the rows of the others mean nothing. With a delay, the chunk before comes out (silence at first).
+        """
+        old = self.fresh_state(tokens.shape[0]) if state is None else state
+        status = _settle(status, old.sent)
+        lost, gain = self._loudness(status, old)
+        predict = self._wanted(status) & (gain > 0)[:, None]
+        step = self.model.step(
+            tokens,
+            status,
+            old.model,
+            predict=predict,
+            sampling=self.settings.sampling,
+            look_ahead=not self.delay,
+            stepping=stepping,
+        )
+        sent = torch.where((status == TokenStatus.UNKNOWN).any(1), old.sent, _sent(status))
+        new = LmState(step.state, lost, gain, sent, (gain, lost) if self.delay else None)
+        out_gain, out_lost = (gain, lost) if old.held is None else old.held
+        recovered = Recovered(step.tokens, self._weight(step, out_lost), out_gain)
+        if stepping is not None:
+            new = replace(_merge(stepping, new, old), model=step.state)
+        return recovered, new
+
+    def _loudness(self, status: Tensor, state: LmState) -> tuple[Tensor, Tensor]:
+        """Wholly lost chunks in a row, this one included, and the gain: [B], [B]."""
+        nothing = (status != TokenStatus.RECEIVED).all(1) & (status != TokenStatus.UNSENT).any(1)
+        lost = torch.where(nothing, state.lost + 1, 0)
+        back = (state.gain + self.settings.fade.rise).clamp(max=1.0)
+        gain = torch.where(nothing, torch.minimum(self.settings.fade.gain(lost), back), back)
+        return lost, gain
+
+    def _wanted(self, status: Tensor) -> Tensor:
+        if self.settings.predict_unsent:
+            return status != TokenStatus.RECEIVED
+        return (status == TokenStatus.LOST) | (status == TokenStatus.UNKNOWN)
+
+    def _weight(self, step: Step, lost: Tensor) -> Tensor:
+        """How much of each embedding enters the decoder's sum: [B, N_Q]."""
+        guess = (
+            step.probability**self.settings.confidence
+            if self.settings.confidence
+            else torch.ones_like(step.probability)
+        )
+        detail = self.settings.fade.detail ** (lost - 1).clamp(min=0).float()
+        guess = torch.cat([guess[:, :1], guess[:, 1:] * detail[:, None]], 1)
+        return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0)
+
+
+def _sent(status: Tensor) -> Tensor:
+    """Tokens that were sent, [B]: the masks are prefixes (eq 6)."""
+    return (status != TokenStatus.UNSENT).sum(1)
+
+
+def _settle(status: Tensor, sent: Tensor) -> Tensor:
+    """Unknown tokens beyond the number sent lately count as unsent: the controller seldom jumps."""
+    beyond = torch.arange(status.shape[1], device=status.device) >= sent.clamp(min=1)[:, None]
+    return torch.where((status == TokenStatus.UNKNOWN) & beyond, TokenStatus.UNSENT, status)
+
+
+def _merge(streams: Tensor, new: LmState, old: LmState) -> LmState:
+    """All but the model's own state: that of `new` for some streams ([B] bool), of `old` for the others."""
+    held = None
+    if new.held is not None and old.held is not None:
+        held = (select(streams, new.held[0], old.held[0]), select(streams, new.held[1], old.held[1]))
+    return LmState(
+        new.model,
+        select(streams, new.lost, old.lost),
+        select(streams, new.gain, old.gain),
+        select(streams, new.sent, old.sent),
+        held,
+    )
