@@ -36,6 +36,10 @@ class SpeechFeatures(nn.Module):
     hop = 160
     short, long = 512, 1024
     lags = (25, 257)
+    filters: Tensor
+    short_window: Tensor
+    long_window: Tensor
+    window_correlation: Tensor
 
     def __init__(self, sample_rate: int, bands: int) -> None:
         super().__init__()

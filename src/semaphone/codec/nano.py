@@ -25,6 +25,7 @@ from semaphone.codec.source import CausalSpectrum, HarmonicSource
 
 HOP = 160  # samples of 10 ms
 FRAMES = 8  # 10 ms frames of a chunk
+TRAINING_ONLY = (".count", ".total")  # running statistics of the codebooks: no part of what a codec is
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def fingerprint(model: NanoModel) -> str:
     digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
     for part in (model.encoder, model.quantizer):
         for name, value in sorted(part.state_dict().items()):
+            if name.endswith(TRAINING_ONLY):
+                continue
             digest.update(name.encode())
             digest.update(value.detach().to(torch.float16).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

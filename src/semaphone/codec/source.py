@@ -34,6 +34,8 @@ def _ramp(values: Tensor, last: Tensor, hop: int) -> Tensor:
 class HarmonicSource(nn.Module):
     """F0 and voicing per frame → excitation, sample by sample."""
 
+    noise: Tensor
+
     def __init__(self, sample_rate: int, hop: int, highest: float = 7500.0, breath: float = 0.03) -> None:
         super().__init__()
         self.sample_rate, self.hop, self.highest, self.breath = sample_rate, hop, highest, breath
@@ -70,6 +72,8 @@ class HarmonicSource(nn.Module):
 
 class CausalSpectrum(nn.Module):
     """Short-time spectra whose windows end with their hop, and the overlap-add back."""
+
+    taper: Tensor
 
     def __init__(self, window: int, hop: int) -> None:
         super().__init__()

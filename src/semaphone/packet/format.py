@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from semaphone.controller.base import Mask as Mask
 from semaphone.errors import InputError
 
 Schedule = Literal["split", "bundle"]
 # Names for people; a block is a bundle of two chunks.
 SCHEDULES = ("split", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
-
-
-class Mask(NamedTuple):
-    """The two prefix masks of a chunk (eqs 5-7): their lengths S_s and S_c, in either order."""
-
-    s: int
-    c: int
-
-    @property
-    def sent(self) -> int:
-        """How many of the chunk's first tokens are sent: max(S_s, S_c)."""
-        return max(self)
-
-    @property
-    def twice(self) -> int:
-        """How many of the chunk's first tokens are sent twice: min(S_s, S_c)."""
-        return min(self)
-
-    @property
-    def transmissions(self) -> int:
-        """Tokens on the wire, copies included: Σ m of eq 10."""
-        return self.s + self.c
 
 
 @dataclass(frozen=True)

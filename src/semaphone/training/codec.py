@@ -99,7 +99,8 @@ def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
     amount = torch.from_numpy(rng.uniform(-most_db, most_db, len(x)) * (rng.random(len(x)) < 0.5)).float()
     lift = 10.0 ** (amount / 20.0) - 1.0
     frequency = torch.linspace(0, 1, x.shape[1] // 2 + 1)
-    return torch.fft.irfft(torch.fft.rfft(x) * (1.0 + lift[:, None] * frequency.sqrt()), x.shape[1])
+    tilted: Tensor = torch.fft.irfft(torch.fft.rfft(x) * (1.0 + lift[:, None] * frequency.sqrt()), x.shape[1])
+    return tilted
 
 
 def learning_rate(c: CodecTraining, step: int) -> float:
@@ -193,7 +194,7 @@ class CodecTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(c, self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.parameters(), 5.0)
         if torch.isfinite(norm):
             self.optimiser.step()

@@ -206,4 +206,5 @@ def group_weights(corpus: Corpus, shares: Mapping[str, float] | None = None) -> 
         weights[mask] = share * length[mask] / length[mask].sum()
     if weights.sum() <= 0:
         raise InputError("No group of the corpus has a share in the batches.")
-    return weights / weights.sum()
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised

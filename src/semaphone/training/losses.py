@@ -43,5 +43,7 @@ def pitch_loss(log_f0: Tensor, voicing: Tensor, f0: Tensor) -> tuple[Tensor, Ten
 
 
 def taught_loss(made: Tensor, features: Tensor) -> Tensor:
-    """1 - cosine similarity of features [B, T, C], averaged."""
-    return 1.0 - F.cosine_similarity(made, features, dim=-1).mean()
+    """1 - cosine similarity of features [B, T, C], averaged over the chunks that have any (not all zero)."""
+    known = (features.square().sum(-1) > 0).float()
+    distance = 1.0 - F.cosine_similarity(made, features, dim=-1)
+    return (distance * known).sum() / known.sum().clamp(min=1.0)

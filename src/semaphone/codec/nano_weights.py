@@ -1,0 +1,52 @@
+"""Nano codecs at rest: float16 safetensors that carry their configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from semaphone.codec.nano import TRAINING_ONLY, NanoCodec, NanoConfig, NanoModel
+from semaphone.errors import InputError
+
+
+def save_nano(model: NanoModel, path: Path, notes: dict[str, str]) -> None:
+    """Write weights and configuration; `notes` (training steps and the like) go along as metadata."""
+    tensors = {
+        name: value.detach().to(torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+        if not name.endswith(TRAINING_ONLY)
+    }
+    metadata = {"kind": "nano-codec", "config": json.dumps(asdict(model.config)), **notes}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
+
+
+def _config(text: str) -> NanoConfig:
+    found = json.loads(text)
+    known = {field.name for field in fields(NanoConfig)}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in known}
+    return NanoConfig(**values)
+
+
+def load_nano(path: Path) -> NanoCodec:
+    """Read a nano codec. Raises InputError if the file is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != "nano-codec":
+                raise InputError(f"{path} holds no nano codec.")
+            model = NanoModel(_config(metadata["config"]))
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path} holds no nano codec: {str(error).splitlines()[0]}") from None
+    if unexpected or any(not name.endswith(TRAINING_ONLY) for name in missing):
+        raise InputError(f"{path} holds a nano codec of another shape.")
+    return NanoCodec(model)

@@ -1,0 +1,32 @@
+"""Codecs by name: the embedded `nano`, `mimi` from a model hub or folder, or a file of nano weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semaphone.codec.base import Codec
+from semaphone.errors import InputError
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+NAMES = ("nano", "mimi")
+
+
+def load_codec(spec: str = "nano") -> Codec:
+    """`nano`, `mimi`, `mimi:FOLDER-OR-HUB-ID` or a path ending in .safetensors → a codec.
+
+    Raises InputError for an unknown name or unreadable weights.
+    """
+    import torch
+
+    # Silence makes denormal numbers, and those make a CPU several times slower.
+    torch.set_flush_denormal(True)
+    name, _, place = spec.partition(":")
+    if spec == "nano" or spec.endswith(".safetensors"):
+        from semaphone.codec.nano_weights import load_nano
+
+        return load_nano(WEIGHTS / "nano-codec.safetensors" if spec == "nano" else Path(spec))
+    if name == "mimi":
+        from semaphone.codec.mimi import MimiCodec
+
+        return MimiCodec.from_pretrained(place or "kyutai/mimi")
+    raise InputError(f"Unknown codec {spec!r}; there are {', '.join(NAMES)}, and files of nano weights (.safetensors).")

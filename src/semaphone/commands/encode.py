@@ -1,0 +1,47 @@
+"""`semaphone encode`: a recording becomes an .sph file of packets."""
+
+from __future__ import annotations
+
+import argparse
+
+from semaphone.commands import _link
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "encode", help="compress a recording into an .sph file", description="Compress a recording into an .sph file."
+    )
+    parser.add_argument("input", metavar="IN", help="the recording (- is raw 16-bit PCM at the codec's rate)")
+    parser.add_argument("output", metavar="OUT", help="the .sph file (- is standard output)")
+    _link.add_sender_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encode and say how small it became."""
+    from semaphone.audio import probe, read_blocks
+    from semaphone.commands._progress import counted, progress
+    from semaphone.link.stored import encode
+    from semaphone.link.talk import Length
+    from semaphone.packet.sph import SphHeader, SphWriter
+
+    _link.check_targets(args.input, args.output)
+    codec = _link.codec_of(args)
+    info = codec.info
+    form = _link.packet_format(args, info)
+    controller = _link.fixed_controller(args, info)
+    blocks = read_blocks(args.input, info.sample_rate, stdin_rate=info.sample_rate)
+    seconds = None if args.input == "-" else probe(args.input).seconds
+    length, size = Length(), 0
+    header = SphHeader(info.name, info.fingerprint, info.sample_rate, form)
+    with progress() as bar, SphWriter(args.output, header) as out:
+        task = bar.add_task("encoding", total=None if seconds is None else seconds * info.sample_rate)
+        for packet in encode(counted(blocks, bar, task), codec, controller, form, length):
+            out.write(packet.sequence, packet.payload)
+            size += len(packet.payload)
+        out.finish(length.samples)
+    if args.output != "-":
+        spoken = length.samples / info.sample_rate
+        print(f"{spoken:.1f} s of speech in {size} bytes of payload, {8 * size / max(spoken, 1e-9):.0f} bit/s")
+    return 0

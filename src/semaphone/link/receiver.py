@@ -1,0 +1,102 @@
+"""The receiver of LargeSC: the packets that arrived → recovery → codec → speech, block by block (eqs 8-9)."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from semaphone.codec.base import Codec
+from semaphone.packet.bitstream import PacketError
+from semaphone.packet.format import PacketFormat
+from semaphone.packet.packetizer import Depacketizer, ReceivedChunk
+from semaphone.packet.payload import Payload, parse
+from semaphone.recovery.base import Recovery
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ReceiverState:
+    """Where a talk stands at its receiver."""
+
+    codec: Any = None
+    recovery: Any = None
+    gain: float = 1.0  # of the last chunk
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a block of packets gives."""
+
+    speech: Samples  # [chunks of a block * chunk_samples], late by the codec's delay
+    status: NDArray[np.int64]  # [T, N_Q] of TokenStatus
+    bad_packets: int  # payloads that were no payload of this format: they count as lost
+    seconds: dict[str, float] = field(default_factory=dict)  # computation by part: packets, recovery, decoder
+
+
+class Receiver:
+    """Packets in, speech out. `None` is the state of a fresh talk."""
+
+    def __init__(self, codec: Codec, recovery: Recovery, form: PacketFormat) -> None:
+        self.codec, self.recovery, self.format = codec, recovery, form
+        self.depacketizer = Depacketizer(form)
+
+    def step(self, payloads: Sequence[bytes | None], state: ReceiverState | None = None) -> tuple[Heard, ReceiverState]:
+        """The payloads of one block in the order of `format.sequences_of(block)`; None for those that are lost."""
+        began = time.perf_counter()
+        chunks, bad = self.read(payloads)
+        seconds = time.perf_counter() - began
+        heard, state = self.render(chunks, state)
+        return replace(heard, bad_packets=bad, seconds={"packets": seconds, **heard.seconds}), state
+
+    def render(self, chunks: list[ReceivedChunk], state: ReceiverState | None = None) -> tuple[Heard, ReceiverState]:
+        """Chunks as they were received → speech: recovery, then the codec's decoder."""
+        state = state or ReceiverState()
+        began = time.perf_counter()
+        tokens, weights, gains = [], [], [state.gain]
+        recovery_state = state.recovery
+        for chunk in chunks:
+            recovered, recovery_state = self.recovery.step(
+                torch.from_numpy(chunk.tokens)[None], torch.from_numpy(chunk.status)[None], recovery_state
+            )
+            tokens.append(recovered.tokens)
+            weights.append(recovered.weight)
+            gains.append(float(recovered.gain[0]))
+        filled = time.perf_counter()
+        decoded = self.codec.decode(torch.stack(tokens, 2), state.codec, torch.stack(weights, 2))
+        speech = decoded.speech[0].numpy() * _ramps(gains, self.codec.info.chunk_samples)
+        seconds = {"recovery": filled - began, "decoder": time.perf_counter() - filled}
+        status = np.stack([chunk.status for chunk in chunks])
+        return Heard(speech, status, 0, seconds), ReceiverState(decoded.state, recovery_state, gains[-1])
+
+    def read(self, payloads: Sequence[bytes | None]) -> tuple[list[ReceivedChunk], int]:
+        """Chunks from whatever is sound among the payloads, and how many are not."""
+        good: list[Payload | None] = []
+        bad = 0
+        for payload in payloads:
+            try:
+                good.append(None if payload is None else parse(self.format, payload))
+            except PacketError:
+                good.append(None)
+                bad += 1
+        while True:
+            try:
+                return self.depacketizer.read(good), bad
+            except PacketError:
+                # They contradict each other: trust the earliest.
+                last = max(i for i, payload in enumerate(good) if payload is not None)
+                good[last] = None
+                bad += 1
+
+
+def _ramps(gains: list[float], length: int) -> Samples:
+    """Gain per sample, linear from each chunk's gain to the next."""
+    steps = np.arange(1, length + 1, dtype=np.float32) / length
+    return np.concatenate([a + (b - a) * steps for a, b in itertools.pairwise(gains)]).astype(np.float32)

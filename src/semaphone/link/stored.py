@@ -1,0 +1,87 @@
+"""A talk at rest: speech → packets in an .sph file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from semaphone.codec.base import Codec, CodecInfo
+from semaphone.controller.base import Controller
+from semaphone.errors import InputError
+from semaphone.link.receiver import Receiver, ReceiverState
+from semaphone.link.talk import Length, aligned, steps
+from semaphone.link.transmitter import Transmitter, TransmitterState
+from semaphone.packet.format import PacketFormat
+from semaphone.packet.packetizer import Packet
+from semaphone.packet.sph import SphHeader, SphReader, SphRecord
+from semaphone.recovery.base import Recovery
+
+if TYPE_CHECKING:
+    from semaphone.audio import Samples
+
+LONGEST_GAP = 60.0  # seconds of missing packets in a row that a file may claim
+
+
+def encode(
+    blocks: Iterable[Samples], codec: Codec, controller: Controller, form: PacketFormat, length: Length
+) -> Iterator[Packet]:
+    """Speech blocks at the codec's rate → packets; `length` is known at the end."""
+    transmitter = Transmitter(codec, controller, form)
+    state: TransmitterState | None = None
+    for step in steps(blocks, codec.info, form.chunks_per_block, length):
+        sent, state = transmitter.step(step, state)
+        yield from sent.packets
+    yield from transmitter.finish(state)
+
+
+def check_header(header: SphHeader, info: CodecInfo) -> None:
+    """Raises InputError if a file was not made with this codec."""
+    if (header.codec, header.fingerprint) != (info.name, info.fingerprint):
+        raise InputError(
+            f"The file was made with the codec {header.codec} {header.fingerprint}, and this is {info.name} "
+            f"{info.fingerprint}: their tokens mean nothing to each other."
+        )
+    form = header.format
+    if (header.sample_rate, form.num_codebooks, form.codebook_size) != (
+        info.sample_rate,
+        info.num_codebooks,
+        info.codebook_size,
+    ):
+        raise InputError("The file's header contradicts the codec that it names.")
+
+
+def _blocks(records: Iterable[SphRecord], form: PacketFormat) -> Iterator[list[bytes | None]]:
+    """Records → the payloads of one block after another."""
+    most = int(LONGEST_GAP * form.packet_rate)
+    held: dict[int, bytes] = {}
+    block, following = 0, 0
+    for record in records:
+        if record.sequence - following > most:
+            raise InputError(f"The file claims that more than {LONGEST_GAP:.0f} s of packets are missing in a row.")
+        held[record.sequence] = record.payload
+        following = record.sequence + 1
+        while form.sequences_of(block)[-1] < following:
+            yield [held.get(number) for number in form.sequences_of(block)]
+            block += 1
+            for number in [n for n in held if n < form.sequences_of(block)[0]]:
+                del held[number]
+    while held and form.sequences_of(block)[0] <= max(held):
+        yield [held.get(number) for number in form.sequences_of(block)]
+        block += 1
+
+
+def decode(reader: SphReader, codec: Codec, recovery: Recovery) -> Iterator[Samples]:
+    """An open .sph file → speech at the codec's rate, as long as what was encoded."""
+    check_header(reader.header, codec.info)
+    receiver = Receiver(codec, recovery, reader.header.format)
+    length = Length()
+
+    def heard() -> Iterator[Samples]:
+        state: ReceiverState | None = None
+        for payloads in _blocks(reader, reader.header.format):
+            block, state = receiver.step(payloads, state)
+            yield block.speech
+        known = reader.num_samples
+        length.samples = known if known is not None else 1 << 62
+
+    return aligned(heard(), codec.info.delay, length)
