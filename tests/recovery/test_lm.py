@@ -105,13 +105,13 @@ def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch
     lm = recovery()
     state = None
     passes: list[int] = []
-    real = depth.run
+    real = depth.Stepper.step
 
-    def watched(decoder: Any, x: torch.Tensor, first: int, memory: Any) -> torch.Tensor:
-        passes.append(first)
-        return real(decoder, x, first, memory)
+    def watched(self: Any, ids: torch.Tensor) -> torch.Tensor:
+        passes.append(1)
+        return real(self, ids)
 
-    monkeypatch.setattr(depth, "run", watched)
+    monkeypatch.setattr(depth.Stepper, "step", watched)
     for n in range(150):
         before = len(passes)
         recovered, state = lm.step(*chunk(*GONE), state)

@@ -176,33 +176,33 @@ def test_deeper_received_tokens_are_forced(config):
 @BOTH
 def test_the_depth_pass_stops_after_the_deepest_token_to_predict(config, monkeypatch):
     model = build(config)
-    passes: list[tuple[int, int]] = []
     from semaphone.recovery import depth
 
-    real = depth.run
+    steps, heads = [0], []
+    step, head = depth.Stepper.step, depth.head
 
-    def watched(decoder: Any, x: torch.Tensor, first: int, memory: Any) -> torch.Tensor:
-        passes.append((first, first + x.shape[1] - 1))
-        return real(decoder, x, first, memory)
+    def watched_step(self: Any, ids: torch.Tensor) -> torch.Tensor:
+        steps[0] += 1
+        return step(self, ids)
 
-    monkeypatch.setattr(depth, "run", watched)
+    def watched_head(decoder: Any, hidden: torch.Tensor, codebook: int) -> torch.Tensor:
+        heads.append(codebook)
+        return head(decoder, hidden, codebook)
+
+    monkeypatch.setattr(depth.Stepper, "step", watched_step)
+    monkeypatch.setattr(depth, "head", watched_head)
     tokens = chunks(1, batch=2)
-    status = torch.tensor(
-        [[[RECEIVED, LOST, RECEIVED, RECEIVED, RECEIVED]], [[RECEIVED, RECEIVED, RECEIVED, LOST, RECEIVED]]]
-    )
+    status = torch.full((2, 1, N), RECEIVED)
+    status[0, 0, 1] = status[1, 0, 3] = LOST
     run(model, tokens, status)
-    if config.acoustic_delay:  # the guess of the coming semantic token first
-        assert passes == [(0, 0), (1, 1), (2, 3)]
-    else:
-        assert passes == [(0, 1), (2, 3)]
-    passes.clear()
+    assert steps == [4]
+    assert heads == ([0, 1, 3] if config.acoustic_delay else [1, 3])  # the guess of the coming semantic token first
     run(model, tokens, torch.zeros_like(status))
-    assert not passes
+    assert steps == [4]
 
 
 @BOTH
-def test_logits_do_not_depend_on_runs(config):
-    """Passing several known tokens at once gives the logits of passing them one by one."""
+def test_logits_do_not_depend_on_which_are_asked_for(config):
     model = build(config)
     tokens, status = chunks(8), weather(8)
     few, all_ = run(model, tokens, status), run(model, tokens, status, all_logits=True)

@@ -157,7 +157,7 @@ class RQTransformer(nn.Module):
         super().__init__()
         self.config = config
         parts = _fresh_parts(config) if parts is None else parts
-        self.embed_tokens: Any = parts["embed_tokens"]  # a table a codebook (the other speaker's after them)
+        self.embed_tokens: Any = parts["embed_tokens"]  # a table a codebook (the other speaker's last), or one for all
         self.decoder: Any = parts["decoder"]  # MoshiForCausalLM: temporal transformer and text head
         self.depth_decoder: Any = parts["depth_decoder"]
         joined = config.num_codebooks * (config.token_width + 2)
@@ -169,8 +169,10 @@ class RQTransformer(nn.Module):
 
     def _embed(self, ids: Tensor, flags: tuple[Tensor, Tensor]) -> Tensor:
         """Tokens [B, T, N_Q] (K: none) and two flags a token → [B, T, N_Q * (token_width + 2)]."""
-        rows = [table(ids[..., k]) for k, table in enumerate(self.embed_tokens[: self.config.num_codebooks])]
-        return torch.cat([*rows, *(f.to(rows[0].dtype) for f in flags)], -1)
+        table = self.embed_tokens[0]  # one for all codebooks: a single look-up
+        first = torch.arange(self.config.num_codebooks, device=ids.device) * (self.config.codebook_size + 1)
+        rows = table(ids + first).flatten(-2)
+        return torch.cat([rows, *(f.to(rows.dtype) for f in flags)], -1)
 
     def embed_past(self, ids: Tensor, heard: Tensor, text: Tensor, step: Tensor) -> Tensor:
         """V of eq 14: tokens [B, T, N_Q], what is known of them, text [B, T] → [B, T, width].
@@ -207,9 +209,9 @@ class RQTransformer(nn.Module):
         keys, values = [], []
 
         def layer_step(layer: Any, x: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-            y, key, value = self_attention(layer.self_attn, layer.input_layernorm(x), past, now)
+            y, key, value = self_attention(layer.self_attn, depth.rms_norm(layer.input_layernorm, x), past, now)
             x = x + y
-            return x + layer.mlp(layer.post_attention_layernorm(x)), key, value
+            return x + layer.mlp(depth.rms_norm(layer.post_attention_layernorm, x)), key, value
 
         for layer, past in zip(body.layers, zip(window.keys, window.values, strict=True), strict=True):
             if self.checkpointing and torch.is_grad_enabled():
@@ -218,7 +220,7 @@ class RQTransformer(nn.Module):
                 x, key, value = layer_step(layer, x, past)
             keys.append(key)
             values.append(value)
-        return body.norm(x), advance(window, keys, values, x.shape[1], stepping)
+        return depth.rms_norm(body.norm, x), advance(window, keys, values, x.shape[1], stepping)
 
     # Whole sequences, for training.
 
@@ -250,8 +252,7 @@ class RQTransformer(nn.Module):
 
         Returns hidden [M, N_Q, depth width]; `depth.head` makes logits of it.
         """
-        x = depth.inputs(self.depth_decoder, ids, text, context, 0, self.config.num_codebooks - 1)
-        return depth.run(self.depth_decoder, x, 0, [])
+        return depth.run(self.depth_decoder, ids, text, context)
 
     def text_logits(self, a: Tensor) -> Tensor:
         """l_{n,1} of §III-C: A [..., width] → [..., text_size]."""
@@ -396,21 +397,22 @@ class RQTransformer(nn.Module):
         return (a if seen is None else a + seen)[:, 0], window
 
     def _fill(self, context: Tensor, known: Tensor, wanted: Tensor, position: Tensor, call: _Call) -> Filled:
-        """The depth pass: as many steps as codebooks where some stream wants a token; runs of known ones go along."""
+        """The depth pass, down to the deepest codebook where some stream wants a token."""
         decoder, none = self.depth_decoder, self.config.codebook_size
         ids, probability = known.clone(), (known != none).float()
         logits = torch.zeros(*known.shape, none, device=known.device)
         text = torch.full_like(known[:, 0], self.config.text_pad)
-        needed = wanted.any(0) | call.all_logits
-        memory: depth.Memory = []
-        first = 0
-        for k in needed.nonzero()[:, 0].tolist():
-            x = depth.inputs(decoder, ids, text, context, first, k)
-            logits[:, k] = depth.head(decoder, depth.run(decoder, x, first, memory)[:, -1], k).float()
+        needed = (wanted.any(0) | call.all_logits).nonzero()[:, 0].tolist()
+        stepper = depth.Stepper(decoder, context, text) if needed else None
+        for k in range(needed[-1] + 1 if needed else 0):
+            assert stepper is not None
+            hidden = stepper.step(ids)
+            if k not in needed:
+                continue
+            logits[:, k] = depth.head(decoder, hidden, k).float()
             token, chance = call.sampling.choose(logits[:, k], position, k)
             ids[:, k] = torch.where(wanted[:, k], token, ids[:, k])
             probability[:, k] = torch.where(wanted[:, k], chance, probability[:, k])
-            first = k + 1
         return Filled(ids, probability, logits)
 
     def _remember(self, window: Window, known: Tensor, filled: Filled) -> RQState:
@@ -509,10 +511,11 @@ def _fresh_parts(config: RQTransformerConfig) -> dict[str, nn.Module]:
         audio_encoder_config={"num_quantizers": max(32, config.num_codebooks)},
         depth_decoder_config=inner,
     )
-    tables = config.num_codebooks * (2 if config.other else 1)
-    width = config.token_width or config.width
+    tables, rows, width = config.num_codebooks * (2 if config.other else 1), config.codebook_size + 1, config.width
+    if config.token_width:
+        tables, rows, width = 1, config.num_codebooks * rows, config.token_width
     parts: dict[str, nn.Module] = {
-        "embed_tokens": nn.ModuleList(nn.Embedding(config.codebook_size + 1, width) for _ in range(tables)),
+        "embed_tokens": nn.ModuleList(nn.Embedding(rows, width) for _ in range(tables)),
         "decoder": classes.MoshiForCausalLM(facts),
         "depth_decoder": classes.MoshiDepthDecoder(facts.depth_decoder_config),
     }
@@ -530,7 +533,7 @@ def _initialise(part: nn.Module, config: RQTransformerConfig) -> None:
         if value.dim() == 1:
             continue
         std = value.shape[-1] ** -0.5
-        if "embed" in name or value.shape[-2] == config.codebook_size + 1:
+        if "embed" in name or isinstance(part, nn.ModuleList):
             std = 0.1
         elif "head" in name:
             std = 0.02
