@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         f0, voiced = truth if truth is not None else (log_f0.clamp(4.0, 6.5).exp(), torch.sigmoid(4.0 * voicing))
         wave, source = self.source(f0.detach(), voiced.detach(), source)
         spectra, excitation = self.spectrum.analyse(wave, excitation)
-        loudness = spectra.abs().clamp(min=1e-4)
+        loudness = spectra.abs().clamp(min=3e-3)  # below it rounding would turn the phase
         direction = spectra / loudness
         seen = torch.cat([torch.log(loudness), direction.real, direction.imag], -1)
         x, shape = self.shape(x + self.join(seen), shape)
@@ -187,5 +187,13 @@ class NanoCodec:
         """See `Codec.decode`."""
         if tokens.ndim != 3 or not 1 <= tokens.shape[1] <= self.info.num_codebooks or not tokens.shape[2]:
             raise ValueError(f"tokens must be [B, K, T] with 1 <= K <= {self.info.num_codebooks}")
-        rendered = self.model.decoder(self.model.quantizer.decode(tokens, weight), state)
-        return Decoded(rendered.speech, rendered.state)
+        # The source's phase is an integral of the predicted pitch, so the roundings of a product of another
+        # shape would add up over time. One chunk at a time, speech does not depend on how it was cut.
+        speech = []
+        for t in range(tokens.shape[2]):
+            now = slice(t, t + 1)
+            latents = self.model.quantizer.decode(tokens[..., now], None if weight is None else weight[..., now])
+            rendered = self.model.decoder(latents, state)
+            state = rendered.state
+            speech.append(rendered.speech)
+        return Decoded(torch.cat(speech, 1), state)

@@ -7,6 +7,7 @@ averages; entries that nothing uses are placed anew.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -111,7 +112,8 @@ class SplitQuantizer(nn.Module):
             parts = [part * weight[:, k, :, None].to(part.dtype) for k, part in enumerate(parts)]
         latents: Tensor = self.semantic_out(parts[0])
         if len(parts) > 1:
-            latents = latents + self.acoustic_out(torch.stack(parts[1:]).sum(0))
+            # One by one, so that codebooks of weight 0 change nothing, not even a rounding.
+            latents = latents + self.acoustic_out(functools.reduce(torch.add, parts[1:]))
         return latents
 
     def forward(self, latents: Tensor, depth: Tensor, generator: torch.Generator) -> Quantized:

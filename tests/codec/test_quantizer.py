@@ -1,0 +1,53 @@
+import torch
+
+from semaphone.codec.quantizer import Codebook, SplitQuantizer
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_each_stage_quantises_what_the_one_before_left():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 6, 64, 8)
+    rows = torch.randn(2000, 12)
+    quantizer.settle(rows, generator())
+    with torch.no_grad():
+        tokens = quantizer.encode(rows[None])
+        target = quantizer.acoustic_in(rows - quantizer.semantic_out(quantizer.book(0).entries[tokens[0, 0]]))
+        kept, errors = torch.zeros_like(target), []
+        for k in range(1, 6):
+            kept = kept + quantizer.book(k).entries[tokens[0, k]]
+            errors.append(float((target - kept).square().mean()))
+    assert all(b < 0.8 * a for a, b in zip(errors, errors[1:], strict=False))
+
+
+def test_training_gives_what_decoding_gives():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 6, 16, 8).eval()
+    latents = torch.randn(3, 5, 12)
+    found = quantizer(latents, torch.tensor([6, 3, 1]), generator())
+    assert torch.equal(found.tokens, quantizer.encode(latents))
+    for row, depth in enumerate([6, 3, 1]):
+        torch.testing.assert_close(found.latents[row], quantizer.decode(found.tokens[row : row + 1, :depth])[0])
+
+
+def test_gradients_pass_straight_through():
+    quantizer = SplitQuantizer(12, 4, 16, 8)
+    latents = torch.randn(2, 5, 12, requires_grad=True)
+    found = quantizer(latents, torch.tensor([4, 1]), generator())
+    found.latents.sum().backward()
+    assert latents.grad is not None
+    assert (latents.grad.abs().sum((1, 2)) > 0).all()
+
+
+def test_unused_entries_are_placed_on_data():
+    torch.manual_seed(0)
+    book = Codebook(32, 4)
+    book.entries += 100.0  # far from everything
+    rows = torch.randn(500, 4)
+    for step in range(400):
+        book.follow(rows, book.nearest(rows), torch.Generator().manual_seed(step))
+    used = book.nearest(rows).unique()
+    assert len(used) == 32
+    assert float(book.entries.abs().max()) < 6.0

@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from semaphone.controller.base import FixedController, Mask
+from semaphone.controller.masks import hard_mask, prefix_lengths, soft_mask, straight_through, transmissions
+
+
+def test_masks_equal_the_equations_for_every_importance_and_rate():
+    for rate in range(1, 17):
+        for step in range(101):
+            importance = torch.tensor(step / 100, dtype=torch.float64)
+            mask = hard_mask(rate * importance, 16)
+            expected = [1.0 if j <= float(rate * importance) else 0.0 for j in range(1, 17)]
+            assert mask.tolist() == expected
+
+
+def test_soft_masks_are_equation_11():
+    tau = 3.0
+    for i in (0.0, 0.7, 2.5, 7.9):
+        soft = soft_mask(torch.tensor(i, dtype=torch.float64), 8, tau)
+        for j in range(1, 9):
+            ratio = math.cosh(tau * (i - j)) / math.cosh(tau * (-i + j + 1))
+            assert soft[j - 1] == pytest.approx(math.log(ratio) / (2 * tau) + 0.5, abs=1e-9)
+
+
+def test_soft_masks_do_not_overflow():
+    assert torch.isfinite(soft_mask(torch.tensor([0.0, 1e4]), 16, 100.0)).all()
+
+
+def test_the_straight_through_estimator():
+    level = torch.tensor([2.5], requires_grad=True)
+    mask = straight_through(level, 6, 4.0)
+    assert torch.equal(mask.detach().round(), hard_mask(level.detach(), 6))
+    mask.sum().backward()
+    assert level.grad is not None
+    assert float(level.grad) > 0.5
+
+
+def test_a_token_goes_never_once_or_twice():
+    s, c = hard_mask(torch.tensor(3.0), 5), hard_mask(torch.tensor(1.0), 5)
+    assert transmissions(s, c).tolist() == [2, 1, 1, 0, 0]
+    mask = prefix_lengths(torch.tensor([0.75, 0.25]), 4.0, 5)
+    assert mask == Mask(3, 1)
+    assert (mask.sent, mask.twice, mask.transmissions) == (3, 1, 4)
+
+
+def test_the_fixed_controller():
+    masks, _ = FixedController(8, 4).step(torch.zeros(16, 3), 0.3, None)
+    assert masks == [Mask(8, 4)] * 3
+    with pytest.raises(ValueError, match="copies"):
+        FixedController(4, 5)
