@@ -1,12 +1,12 @@
 import pytest
 import torch
+from tests.codec.tiny import tiny_codec, tiny_model
 
 from semaphone.codec.base import Codec
 from semaphone.codec.nano import NanoCodec, NanoConfig
 from semaphone.codec.nano_weights import load_nano, save_nano
 from semaphone.codec.registry import load_codec
 from semaphone.errors import InputError
-from tests.codec.tiny import tiny_codec, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from semaphone.codec.quantizer import Codebook, SplitQuantizer
@@ -19,7 +21,7 @@ def test_each_stage_quantises_what_the_one_before_left():
         for k in range(1, 6):
             kept = kept + quantizer.book(k).entries[tokens[0, k]]
             errors.append(float((target - kept).square().mean()))
-    assert all(b < 0.8 * a for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b < 0.8 * a for a, b in itertools.pairwise(errors))
 
 
 def test_training_gives_what_decoding_gives():

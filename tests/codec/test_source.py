@@ -26,5 +26,3 @@ def test_analysis_and_synthesis_give_the_signal_back():
     y, _ = spectrum.synthesise(spectra)
     # What window k ends with comes out when its hop is complete: 320 samples late.
     torch.testing.assert_close(y[:, 640:], x[:, 320:-320], atol=1e-4, rtol=0)
-
-

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from tests.link.test_simulate import link, run, speech
 
 from semaphone.link.plot import KINDS, plot_link
-from tests.link.test_simulate import link, run, speech
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.codec.tiny import tiny_codec
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.controller.base import FixedController
@@ -12,7 +13,6 @@ from semaphone.link.transmitter import Transmitter
 from semaphone.packet.format import SCHEDULES, PacketFormat
 from semaphone.recovery.base import Recovered, TokenStatus
 from semaphone.recovery.hold import HoldRecovery, NoRecovery
-from tests.codec.tiny import tiny_codec
 
 CODEC = tiny_codec()
 
@@ -68,9 +68,9 @@ def test_chunk_by_chunk_is_the_whole_for_transmitter_and_receiver():
     assert packets == at_once.packets
     receiver = Receiver(CODEC, HoldRecovery(), form)
     payloads = [p.payload for p in packets]
-    state, blocks = None, []
+    hearing, blocks = None, []
     for b in range(6):
-        heard, state = receiver.step(payloads[2 * b : 2 * b + 2], state)
+        heard, hearing = receiver.step(payloads[2 * b : 2 * b + 2], hearing)
         blocks.append(heard.speech)
     chunks = [c for b in range(6) for c in receiver.read(payloads[2 * b : 2 * b + 2])[0]]
     whole, _ = receiver.render(chunks)

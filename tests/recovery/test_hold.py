@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from semaphone.recovery.base import TokenStatus
@@ -43,7 +45,7 @@ def test_long_losses_fade_out_and_come_back():
     found = run(HoldRecovery(), [(R, R, R), *[(X, X, X)] * 12, (R, L, L)])
     gains = [float(chunk.gain) for chunk in found]
     assert gains[:3] == [1.0, 1.0, 1.0]
-    assert all(b < a for a, b in zip(gains[3:13], gains[4:13], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(gains))
     assert gains[12] < 0.01
     assert gains[13] == 1.0
 

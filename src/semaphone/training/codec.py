@@ -24,12 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.codec.nano import HOP, NanoConfig, NanoModel
+from semaphone.codec.nano_weights import save_nano
 from semaphone.training.data import CHUNK, Corpus, group_weights
 from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
 
 LAG = 2 * HOP  # samples by which the decoder of the default window lags
 FOLLOW = 10  # steps between two updates of the averaged weights
 STATE = "checkpoint.pt"
+WEIGHTS = "nano-codec.safetensors"  # the averaged weights, ready for --codec
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class CodecTraining:
     every: int = 500  # steps between checkpoints
     bf16: bool = True
     model: NanoConfig = field(default_factory=NanoConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.crop, self.steps, self.every) < 1 or self.seed < 0 or self.rate <= 0:
+            raise ValueError("batch, crop, steps, every and rate must be positive, and the seed not negative")
 
 
 @dataclass
@@ -92,6 +98,12 @@ def draw(corpus: Corpus, c: CodecTraining, weights: np.ndarray, rng: np.random.G
     x = tilt(x, rng, c.equaliser_db)
     x = x / x.abs().amax(1, keepdim=True).clamp(min=1.0)
     return Batch(x, torch.from_numpy(f0), None if features is None else torch.from_numpy(features))
+
+
+def draw_depths(c: CodecTraining, rng: np.random.Generator) -> Tensor:
+    """How many leading codebooks each crop of a batch keeps, [B]."""
+    depth = rng.integers(1, c.model.num_codebooks + 1, c.batch)
+    return torch.from_numpy(np.where(rng.random(c.batch) < c.full_depth, c.model.num_codebooks, depth))
 
 
 def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
@@ -139,6 +151,14 @@ class CodecTrainer:
         self.teacher.load_state_dict(saved["teacher"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
+        self.load_extra(saved)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a later stage adds to a checkpoint."""
+        return {}
+
+    def load_extra(self, saved: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
 
     def save(self) -> None:
         """Write a checkpoint; the old one stays until the new one is whole."""
@@ -149,9 +169,11 @@ class CodecTrainer:
             "average": self.average,
             "step": self.step,
             "config": json.dumps(asdict(self.c)),
+            **self.extra_state(),
         }
         torch.save(saved, self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / STATE)
+        save_nano(self.averaged(), self.out / WEIGHTS, {"steps": str(self.step)})
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 for matrix products and convolutions, where asked for."""
@@ -164,16 +186,14 @@ class CodecTrainer:
             latents, _ = self.model.encoder(batch.speech)
         found: dict[str, Tensor] = {}
         if self.step >= c.settle_at:
-            depth = torch.from_numpy(rng.integers(1, c.model.num_codebooks + 1, c.batch))
-            depth[torch.from_numpy(rng.random(c.batch) < c.full_depth)] = c.model.num_codebooks
+            depth = draw_depths(c, rng)
             quantised = self.model.quantizer(latents, depth, generator)
             latents, found["commitment"] = quantised.latents, quantised.commitment
             if batch.features is not None:
                 found["taught"] = taught_loss(self.teacher(quantised.semantic), batch.features)
         truth = None
         if self.step < 2_000 or rng.random() >= c.own_pitch:
-            voiced = (batch.f0 > 0).float()
-            truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), voiced)
+            truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), (batch.f0 > 0).float())
         with self.precision():
             rendered = self.model.decoder(latents, None, truth)
         found["mel"] = self.mel(rendered.speech[:, LAG:], batch.speech[:, :-LAG])

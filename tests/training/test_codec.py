@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.codec.tiny import TINY
+
+from semaphone.audio import AudioWriter
+from semaphone.errors import InputError
+from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining
+from semaphone.training.codec import STATE, WEIGHTS, CodecTrainer, CodecTraining, draw, learning_rate, train_codec
+from semaphone.training.data import CHUNK, HOP, find_recordings, group_weights, open_corpus, prepare_corpus
+
+SETTINGS = CodecTraining(
+    batch=3,
+    crop=8,
+    rate=3e-3,
+    warmup=5,
+    steps=60,
+    settle_at=3,
+    every=10,
+    bf16=False,
+    model=replace(TINY, semantic_dim=512),
+)
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    for group, files in (("a", 2), ("b", 1)):
+        (root / group).mkdir()
+        for i in range(files):
+            time = np.arange(40_000 + 999 * i) / 16000
+            wave = 0.3 * np.sin(2 * np.pi * (120 + 60 * i) * time) * (time % 1 < 0.7)
+            with AudioWriter(root / group / f"{i}.wav", 16000) as out:
+                out.write((wave + 0.01 * rng.standard_normal(len(time))).astype(np.float32))
+    (root / "broken.wav").write_text("not audio")
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpus(folder, tmp_path_factory):
+    return prepare_corpus(folder, tmp_path_factory.mktemp("cache"), None, quiet, workers=1)
+
+
+def test_a_folder_becomes_a_cache(corpus, folder, tmp_path):
+    assert [r.file for r in corpus.recordings] == ["a/0.wav", "a/1.wav", "b/0.wav"]
+    assert all(r.start % CHUNK == r.length % CHUNK == 0 for r in corpus.recordings)
+    assert len(corpus.f0) == len(corpus.audio) // HOP
+    first = corpus.f0[: corpus.recordings[0].length // HOP].astype(np.float32)
+    assert np.median(first[first > 0]) == pytest.approx(120, rel=0.02)
+    assert 0.5 < (first > 0).mean() < 0.9
+    with pytest.raises(InputError, match="not a folder"):
+        find_recordings(folder / "nothing")
+    with pytest.raises(InputError, match="No recordings"):
+        find_recordings(tmp_path)
+    with pytest.raises(InputError, match="not a corpus cache"):
+        open_corpus(tmp_path)
+
+
+def test_groups_are_balanced(corpus):
+    weights = group_weights(corpus, {"a": 0.25, "b": 0.75})
+    assert weights[2] == pytest.approx(0.75)
+    assert group_weights(corpus).sum() == pytest.approx(1)
+    with pytest.raises(InputError, match="share"):
+        group_weights(corpus, {"c": 1.0})
+
+
+def test_batches_keep_pitch_and_speech_together(corpus):
+    batch = draw(corpus, SETTINGS, group_weights(corpus), np.random.default_rng(1))
+    assert batch.speech.shape == (3, 8 * CHUNK)
+    assert batch.f0.shape == (3, 64)
+    level = batch.speech.reshape(3, 64, HOP).square().mean(2)
+    assert level[batch.f0 > 0].median() > 20 * level[batch.f0 == 0].median()
+
+
+def test_the_loss_falls_and_a_run_resumes_where_it_was(corpus, tmp_path):
+    whole = CodecTrainer(SETTINGS, corpus, tmp_path / "whole")
+    rows = [whole.advance() for _ in range(40)]
+    assert np.mean([r["mel"] for r in rows[-8:]]) < 0.8 * np.mean([r["mel"] for r in rows[:8]])
+    train_codec(CodecTrainer(SETTINGS, corpus, tmp_path / "parts"), 25, quiet)
+    again = CodecTrainer(SETTINGS, corpus, tmp_path / "parts")
+    assert again.step == 25
+    for _ in range(15):
+        last = again.advance()
+    assert last == pytest.approx(rows[-1], rel=1e-3)
+
+
+def test_stage_two_leaves_the_tokens_alone(corpus, tmp_path):
+    first = CodecTrainer(SETTINGS, corpus, tmp_path / "one")
+    train_codec(first, 10, quiet)
+    settings = AdversarialTraining(
+        batch=2, crop=8, channels=2, alone=1, warmup=2, every=5, bf16=False, model=SETTINGS.model
+    )
+    second = AdversarialTrainer(settings, corpus, tmp_path / "two", tmp_path / "one" / STATE)
+    before = {k: v.clone() for k, v in second.model.state_dict().items()}
+    train_codec(second, 5, quiet)
+    after = second.model.state_dict()
+    for name, value in before.items():
+        if not name.startswith("decoder"):
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before["decoder.head.weight"], after["decoder.head.weight"])
+    assert (tmp_path / "two" / WEIGHTS).is_file()
+    resumed = AdversarialTrainer(settings, corpus, tmp_path / "two", tmp_path / "one" / STATE)
+    assert resumed.step == 5
+    assert resumed.advance()["judged"] > 0
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    rates = [learning_rate(SETTINGS, step) for step in range(60)]
+    assert rates[0] < rates[4] <= SETTINGS.rate
+    assert rates[-1] < rates[20]
+    with pytest.raises(ValueError, match="positive"):
+        CodecTraining(batch=0)
