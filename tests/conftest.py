@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before anything imports torch or matplotlib: tests are small, and threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A busy machine is no reason to fail.
+settings.register_profile("semaphone", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("semaphone")
 
 
 @pytest.fixture
