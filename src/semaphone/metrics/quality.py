@@ -7,10 +7,7 @@ codecs, and the models without a reference say nothing about the words. Never ra
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
-from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +17,10 @@ import numpy as np
 
 from semaphone.errors import MissingExtraError
 from semaphone.metrics.pair import SCORING_RATE, NotScorable, Speech, is_silent, mean_over_pieces
+from semaphone.native import quiet_native_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # The lowest a scale can go: what speech that is gone altogether gets, or losing everything would be the one way to
 # keep a mean clean.
@@ -166,7 +164,7 @@ def _visqol_api() -> Any:
     except ImportError as error:
         raise MissingExtraError("ViSQOL", "metrics") from error
     api = VisqolApi()
-    with _quiet_native_log():
+    with quiet_native_log():
         try:
             api.create(mode="speech")
         except ImportError as error:
@@ -221,26 +219,3 @@ def _utmos_model() -> Any:
         raise NotScorable("UTMOS' weights (Blinorot/UTMOS-PyTorch) are not in the local hub cache") from error
     load: Callable[..., Any] = torch.jit.load
     return load(path, map_location="cpu").eval()
-
-
-@contextmanager
-def _quiet_native_log() -> Iterator[None]:
-    """Sends what native code writes to file descriptor 2 nowhere: LiteRT greets everybody who loads a model."""
-    try:
-        descriptor = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # a captured or closed stderr
-        descriptor = 2
-    try:
-        saved = os.dup(descriptor)
-    except OSError:
-        yield
-        return
-    sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, descriptor)
-        yield
-    finally:
-        os.dup2(saved, descriptor)
-        os.close(saved)
-        os.close(nowhere)

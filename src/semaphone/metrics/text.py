@@ -32,6 +32,15 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word that Whisper heard, with its punctuation, and when."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class TextErrors:
     """How two texts differ, after normalisation. Sum errors and words over utterances for the rate of a corpus."""
 
@@ -75,20 +84,43 @@ def transcribe(speech: Speech, language: str | None = None) -> Transcript:
     return MEMO.get(f"words {language}", speech, lambda: _transcribe(speech, language))
 
 
-def _transcribe(speech: Speech, language: str | None) -> Transcript:
-    model = whisper.load_model()
+def transcribe_words(speech: Speech, language: str | None = None) -> tuple[Word, ...]:
+    """The same words, each with its time."""
+    if is_silent(speech) or len(speech) < _SHORTEST:
+        return ()
     if language is None:
-        found, probability, _ = model.detect_language(speech)
-        language = str(found) if probability >= _SURE else "en"
+        language = _find_language(speech)
+
+    def compute() -> tuple[Word, ...]:
+        segments = _hear(speech, language, word_timestamps=True)
+        return tuple(
+            Word(word.word.strip(), float(word.start), float(word.end)) for part in segments for word in part.words
+        )
+
+    return MEMO.get(f"timed words {language}", speech, compute)
+
+
+def _transcribe(speech: Speech, language: str | None) -> Transcript:
+    if language is None:
         # Two calls of the memo: the words in this language may be known already.
-        return transcribe(speech, language)
+        return transcribe(speech, _find_language(speech))
+    return Transcript(" ".join(part.text.strip() for part in _hear(speech, language)).strip(), language)
+
+
+def _find_language(speech: Speech) -> str:
+    found, probability, _ = whisper.load_model().detect_language(speech)
+    return str(found) if probability >= _SURE else "en"
+
+
+def _hear(speech: Speech, language: str | None, **options: bool) -> list[Any]:
+    """Whisper's segments."""
     try:
-        segments, _ = model.transcribe(
-            speech, language=language, beam_size=5, temperature=0.0, condition_on_previous_text=False
+        segments, _ = whisper.load_model().transcribe(
+            speech, language=language, beam_size=5, temperature=0.0, condition_on_previous_text=False, **options
         )
     except ValueError as error:
         raise NotScorable(f"Whisper doesn't know the language '{language}'") from error
-    return Transcript(" ".join(segment.text.strip() for segment in segments).strip(), language)
+    return list(segments)
 
 
 def text_errors(reference: str, heard: str, language: str = "en") -> TextErrors:
