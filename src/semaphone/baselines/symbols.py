@@ -48,7 +48,7 @@ class AnalogueCode:
     def __init__(self, weights: str = "", code: ChannelCode | None = None, wiener: bool = False) -> None:
         code = code or load_code(weights)
         self._basis, self._wiener = _Basis(code), wiener
-        self.symbols_per_row = code.config.symbols
+        self.row_width, self.symbols_per_row = code.config.row_width, code.config.symbols
         self._variance = torch.from_numpy(self._basis.variance)
         self._part_of = np.arange(2 * self.symbols_per_row) % len(self._basis.variance)
 
@@ -130,7 +130,7 @@ class DigitalCode:
     def __init__(self, weights: str = "", code: ChannelCode | None = None) -> None:
         code = code or load_code(weights)
         self._basis = _Basis(code)
-        self.symbols_per_row = code.config.symbols
+        self.row_width, self.symbols_per_row = code.config.row_width, code.config.symbols
         self._plans: dict[int, NDArray[np.int64]] = {}
 
     def bits_per_row(self, channel: FadingChannel) -> int:

@@ -77,11 +77,13 @@ def log_mel(
     cut = np.lib.stride_tricks.sliding_window_view(waiting, WINDOW)[: frames * HOP : HOP]
     power = np.abs(np.fft.rfft(cut * _hann(), axis=1)) ** 2
     energy = power.astype(np.float32) @ mel_filters().T
-    return np.log10(np.maximum(energy, 1e-10)), MelState(waiting[frames * HOP :].copy())
+    mel: NDArray[np.float32] = np.log10(np.maximum(energy, 1e-10))
+    return mel, MelState(waiting[frames * HOP :].copy())
 
 
 def normalise(mel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whisper's scaling of a window [frames, 80]: at most 8 below the maximum, then (x + 4) / 4."""
     if not len(mel):
         return mel
-    return ((np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
+    scaled: NDArray[np.float32] = ((np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
+    return scaled

