@@ -11,6 +11,7 @@ TINY = NanoConfig(
     num_codebooks=16,
     codebook_size=32,
     codebook_dim=8,
+    pitch_widths=(8, 8),
     decoder_widths=(16, 8, 8),
     decoder_blocks=(1, 1, 1, 1),
 )

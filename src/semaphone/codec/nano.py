@@ -1,8 +1,8 @@
 """The nano codec: 16 kHz speech ⇄ 12.5 × 16 tokens a second, causal, small enough for one CPU core.
 
     speech → features (100 Hz) → ConvNeXt, strides 2 and 4 → latents z_n (12.5 Hz) → split RVQ → tokens
-    tokens → latents → ConvNeXt, × 4, × 2 (100 Hz) → F0, voicing → harmonic-plus-noise source
-                                              ↘ + source's spectrum → ConvNeXt → magnitude, phase → speech
+    tokens → entries → pitch branch → F0, voicing (100 Hz) → harmonic-plus-noise source
+           ↘ latents → ConvNeXt, × 4, × 2 (100 Hz) → + source's spectrum → ConvNeXt → magnitude, phase → speech
 
 The decoder's windows reach two hops beyond their frame, so decoded speech lags 20 ms behind.
 """
@@ -40,6 +40,7 @@ class NanoConfig:
     num_codebooks: int = 16  # N_Q
     codebook_size: int = 2048  # K
     codebook_dim: int = 96  # C, width of a codebook entry
+    pitch_widths: tuple[int, int] = (128, 64)  # of the pitch branch, at 12.5 and 100 Hz
     decoder_widths: tuple[int, int, int] = (384, 320, 320)  # at 12.5, 50 and 100 Hz
     decoder_blocks: tuple[int, int, int, int] = (3, 2, 3, 5)  # the last two before and after the source joins
     window: int = 480  # samples of a synthesis window
@@ -86,8 +87,35 @@ class Encoder(nn.Module):
         return latents.float(), (heard, body)
 
 
+class PitchBranch(nn.Module):
+    """What the codebooks say of the pitch: sums of entries [B, T, 2 C] → log F0 and voicing [B, 8 T].
+
+    The source's phase is an integral of F0, in which the roundings of a product would add up, and those depend
+    on how many chunks it takes at once. In use this small branch therefore computes in double precision, so that
+    speech does not depend on how it was cut.
+    """
+
+    def __init__(self, c: NanoConfig) -> None:
+        super().__init__()
+        w = c.pitch_widths
+        self.body = Chain(
+            CausalConv(2 * c.codebook_dim, w[0], 3),
+            ConvNeXt(w[0], kernel=5),
+            ConvNeXt(w[0], kernel=5),
+            Upsample(w[0], w[1], FRAMES),
+            ConvNeXt(w[1]),
+            ConvNeXt(w[1]),
+            Pointwise(nn.LayerNorm(w[1])),
+            Pointwise(nn.Linear(w[1], 2)),
+        )
+
+    def forward(self, entries: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Any]:
+        pitch, state = self.body(entries.to(next(self.parameters()).dtype), state)
+        return pitch[..., 0] + 5.0, pitch[..., 1], state
+
+
 class Decoder(nn.Module):
-    """Quantised latents [B, T, D] → speech [B, T * 1280], late by window - 160 samples."""
+    """Quantised latents [B, T, D] and their entries [B, T, 2 C] → speech, late by window - 160 samples."""
 
     def __init__(self, c: NanoConfig) -> None:
         super().__init__()
@@ -100,7 +128,7 @@ class Decoder(nn.Module):
             Upsample(w[1], w[2], 2),
             *[ConvNeXt(w[2]) for _ in range(n[2])],
         )
-        self.pitch = nn.Linear(w[2], 2)
+        self.pitch = PitchBranch(c)
         self.source = HarmonicSource(c.sample_rate, HOP)
         self.spectrum = CausalSpectrum(c.window, HOP)
         self.bins = c.window // 2 + 1
@@ -108,12 +136,13 @@ class Decoder(nn.Module):
         self.shape = Chain(*[ConvNeXt(w[2]) for _ in range(n[3])], Pointwise(nn.LayerNorm(w[2])))
         self.head = nn.Linear(w[2], 2 * self.bins)
 
-    def forward(self, latents: Tensor, state: Any = None, truth: tuple[Tensor, Tensor] | None = None) -> Rendered:
+    def forward(
+        self, latents: Tensor, entries: Tensor, state: Any = None, truth: tuple[Tensor, Tensor] | None = None
+    ) -> Rendered:
         """`truth` (f0 in Hz, voicing; both [B, 8 T]) replaces the predictions as the source in training."""
-        trunk, source, excitation, shape, tail = state if state is not None else (None,) * 5
+        pitch, trunk, source, excitation, shape, tail = state if state is not None else (None,) * 6
+        log_f0, voicing, pitch = self.pitch(entries, pitch)
         x, trunk = self.trunk(latents, trunk)
-        pitch = self.pitch(x).float()
-        log_f0, voicing = pitch[..., 0] + 5.0, pitch[..., 1]
         f0, voiced = truth if truth is not None else (log_f0.clamp(4.0, 6.5).exp(), torch.sigmoid(4.0 * voicing))
         wave, source = self.source(f0.detach(), voiced.detach(), source)
         spectra, excitation = self.spectrum.analyse(wave, excitation)
@@ -124,7 +153,7 @@ class Decoder(nn.Module):
         magnitude, phase = self.head(x).float().split(self.bins, -1)
         spectra = torch.exp(magnitude.clamp(max=6.0)) * torch.polar(torch.ones_like(phase), phase) * direction
         speech, tail = self.spectrum.synthesise(spectra, tail)
-        return Rendered(speech, log_f0, voicing, (trunk, source, excitation, shape, tail))
+        return Rendered(speech, log_f0, voicing, (pitch, trunk, source, excitation, shape, tail))
 
 
 class NanoModel(nn.Module):
@@ -157,6 +186,8 @@ class NanoCodec:
 
     def __init__(self, model: NanoModel) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.model.quantizer.freeze()
+        self.model.decoder.pitch.double()
         c = model.config
         self._info = CodecInfo(
             name="nano",
@@ -187,13 +218,6 @@ class NanoCodec:
         """See `Codec.decode`."""
         if tokens.ndim != 3 or not 1 <= tokens.shape[1] <= self.info.num_codebooks or not tokens.shape[2]:
             raise ValueError(f"tokens must be [B, K, T] with 1 <= K <= {self.info.num_codebooks}")
-        # The source's phase is an integral of the predicted pitch, so the roundings of a product of another
-        # shape would add up over time. One chunk at a time, speech does not depend on how it was cut.
-        speech = []
-        for t in range(tokens.shape[2]):
-            now = slice(t, t + 1)
-            latents = self.model.quantizer.decode(tokens[..., now], None if weight is None else weight[..., now])
-            rendered = self.model.decoder(latents, state)
-            state = rendered.state
-            speech.append(rendered.speech)
-        return Decoded(torch.cat(speech, 1), state)
+        entries = self.model.quantizer.entries(tokens, weight)
+        rendered = self.model.decoder(self.model.quantizer.latents(entries), entries, state)
+        return Decoded(rendered.speech, rendered.state)

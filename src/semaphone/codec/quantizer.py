@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Quantized:
-    """What quantising latents [B, T, D] gives."""
+    """What quantising latents [B, T, D] gives; C is the width of a codebook entry."""
 
-    latents: Tensor  # [B, T, D], quantised, gradients passed straight through
+    entries: Tensor  # [B, T, 2 C], as `SplitQuantizer.entries` gives them, gradients passed straight through
     tokens: Tensor  # [B, N_Q, T] int64
     semantic: Tensor  # [B, T, C], the quantised projection of codebook 1, gradients passed straight through
     commitment: Tensor  # scalar, mean squared distance of the encoder from its codebook entries
@@ -34,6 +34,7 @@ class Codebook(nn.Module):
     def __init__(self, size: int, width: int, decay: float = 0.99, least: float = 0.2) -> None:
         super().__init__()
         self.decay, self.least = decay, least
+        self.norms: Tensor | None = None
         self.register_buffer("entries", torch.randn(size, width) / width**0.5)
         self.register_buffer("count", torch.ones(size))
         self.register_buffer("total", self.entries.clone())
@@ -41,8 +42,12 @@ class Codebook(nn.Module):
     def nearest(self, x: Tensor) -> Tensor:
         """Index of the entry nearest to each row of x [..., C]."""
         flat = x.reshape(-1, x.shape[-1])
-        distance = self.entries.square().sum(1) - 2.0 * flat @ self.entries.T
-        return distance.argmin(1).reshape(x.shape[:-1])
+        norms = self.norms if self.norms is not None else 0.5 * self.entries.square().sum(1)
+        return (norms - flat @ self.entries.T).argmin(1).reshape(x.shape[:-1])
+
+    def freeze(self) -> None:
+        """The entries move no more: keep what is asked of them with every token."""
+        self.norms = 0.5 * self.entries.square().sum(1)
 
     @torch.no_grad()
     def follow(self, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
@@ -93,6 +98,11 @@ class SplitQuantizer(nn.Module):
         assert isinstance(book, Codebook)
         return book
 
+    def freeze(self) -> None:
+        """Prepare for use without training."""
+        for k in range(self.num_codebooks):
+            self.book(k).freeze()
+
     def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Latents [B, T, D] → tokens [B, num_codebooks, T]."""
         count = self.num_codebooks if num_codebooks is None else num_codebooks
@@ -105,16 +115,29 @@ class SplitQuantizer(nn.Module):
                 rest = rest - self.book(k).entries[tokens[-1]]
         return torch.stack(tokens, 1)
 
-    def decode(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Tokens [B, K, T], weight [B, K, T] or None → latents [B, T, D] (eq 3)."""
+    def entries(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Tokens [B, K, T], weight [B, K, T] or None → the semantic entry beside the sum of acoustic ones [B, T, 2 C]."""
         parts = [self.book(k).entries[tokens[:, k]] for k in range(tokens.shape[1])]
         if weight is not None:
             parts = [part * weight[:, k, :, None].to(part.dtype) for k, part in enumerate(parts)]
-        latents: Tensor = self.semantic_out(parts[0])
-        if len(parts) > 1:
-            # One by one, so that codebooks of weight 0 change nothing, not even a rounding.
-            latents = latents + self.acoustic_out(functools.reduce(torch.add, parts[1:]))
-        return latents
+        # One by one, so that codebooks of weight 0 change nothing, not even a rounding.
+        acoustic = functools.reduce(torch.add, parts[1:], torch.zeros_like(parts[0]))
+        return torch.cat([parts[0], acoustic], -1)
+
+    def latents(self, entries: Tensor) -> Tensor:
+        """What `entries` gives → quantised latents [B, T, D] (eq 3)."""
+        semantic, acoustic = entries.chunk(2, -1)
+        quantised: Tensor = self.semantic_out(semantic) + self.acoustic_out(acoustic)
+        return quantised
+
+    def decode(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Tokens [B, K, T], weight [B, K, T] or None → latents [B, T, D] (eq 3)."""
+        return self.latents(self.entries(tokens, weight))
+
+    def unquantised(self, latents: Tensor) -> Tensor:
+        """Latents [B, T, D] → entries [B, T, 2 C] as they were if codebooks had no end of entries."""
+        semantic = self.semantic_in(latents)
+        return torch.cat([semantic, self.acoustic_in(latents - self.semantic_out(semantic))], -1)
 
     def forward(self, latents: Tensor, depth: Tensor, generator: torch.Generator) -> Quantized:
         """One training pass; `depth` [B] says how many leading codebooks each stream keeps."""
@@ -135,9 +158,8 @@ class SplitQuantizer(nn.Module):
             kept, rest = kept + uses * entry, rest - entry
             tokens.append(index)
         acoustic_st = acoustic + (kept - acoustic).detach()
-        some = (depth > 1)[:, None, None].to(acoustic.dtype)
-        quantised = self.semantic_out(semantic_st) + some * self.acoustic_out(acoustic_st)
-        return Quantized(quantised, torch.stack(tokens, 1), semantic_st, commitment)
+        entries = torch.cat([semantic_st, acoustic_st * (depth > 1)[:, None, None].to(acoustic.dtype)], -1)
+        return Quantized(entries, torch.stack(tokens, 1), semantic_st, commitment)
 
     def _follow(self, k: int, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
         if self.training:

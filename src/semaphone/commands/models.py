@@ -35,5 +35,6 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         size = "" if row["megabytes"] is None else f"{row['megabytes']:.0f} MB"
         table.add_row(row["part"], row["name"], size, row["here"], row["licence"], row["about"])
-    Console().print(table)
+    console = Console()
+    Console(width=max(console.width, 110)).print(table)
     return 0

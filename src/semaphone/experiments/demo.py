@@ -20,6 +20,7 @@ from semaphone.baselines.base import Baseline, transfer
 from semaphone.baselines.opus import Opus
 from semaphone.baselines.textlink import TextLink, speak
 from semaphone.channel.erasure import parse_channel
+from semaphone.codec.base import Codec
 from semaphone.codec.registry import load_codec
 from semaphone.controller.base import FixedController
 from semaphone.files import replacing
@@ -86,14 +87,11 @@ def _write(path: Path, speech: Samples) -> None:
 
 
 def _scored(demo: Demo, heard: Samples, same_timing: bool = True) -> dict[str, float | None]:
-    scores = evaluate(
-        demo.speech, heard, RATE, text=demo.text, metrics=METRICS, language="en", same_timing=same_timing
-    )
+    scores = evaluate(demo.speech, heard, RATE, text=demo.text, metrics=METRICS, language="en", same_timing=same_timing)
     return {name: scores.values()[name] for name in METRICS}
 
 
-def _semaphone(demo: Demo, loss: float) -> tuple[Row, dict[str, Any]]:
-    codec = load_codec(demo.codec)
+def _semaphone(demo: Demo, codec: Codec, loss: float) -> tuple[Row, dict[str, Any]]:
     info = codec.info
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
     controller = FixedController(demo.codebooks, demo.copies)
@@ -148,13 +146,14 @@ def _baseline(demo: Demo, loss: float, baseline: Baseline, system: str, stem: st
 
 def rows(demo: Demo, say: Say, reports: list[dict[str, Any]]) -> Iterator[Row]:
     """One row after another, as they are measured."""
+    codec = load_codec(demo.codec)
     for loss in LOSSES:
         say(f"Semaphone at {loss:.0%} loss")
-        row, report = _semaphone(demo, loss)
+        row, report = _semaphone(demo, codec, loss)
         reports.append(report)
         yield row
         say(f"Opus at {loss:.0%} loss")
-        yield _baseline(demo, loss, Opus(6000, expected_loss=loss), "Opus 6 kbit/s", "opus")
+        yield _baseline(demo, loss, Opus(6000, frame_ms=60, expected_loss=loss), "Opus 6 kbit/s", "opus")
         say(f"text link at {loss:.0%} loss")
         yield _baseline(demo, loss, TextLink(), "text link", "textlink")
 

@@ -65,30 +65,31 @@ class AdversarialTrainer(CodecTrainer):
 
     @torch.no_grad()
     def _frozen(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """Quantised latents [B, T, D] of a batch at random depths."""
+        """Entries [B, T, 2 C] of a batch at random depths."""
         quantizer = self.model.quantizer
         with self.precision():
             latents, _ = self.model.encoder(batch.speech)
         tokens = quantizer.encode(latents)
         depth = draw_depths(self.c, rng)
         kept = torch.arange(tokens.shape[1])[None, :] < depth[:, None]
-        return quantizer.decode(tokens, kept[..., None].float().expand(tokens.shape))
+        return quantizer.entries(tokens, kept[..., None].float().expand(tokens.shape))
 
     def advance(self) -> dict[str, float]:
         """One step of the judges, then one of the decoder."""
         c = self.c
         rng = np.random.default_rng([c.seed, 2, self.step])
         batch = draw(self.corpus, c, self.weights, rng)
-        latents = self._frozen(batch, rng)
+        entries = self._frozen(batch, rng)
+        latents = self.model.quantizer.latents(entries).detach()
         truth = None
         if rng.random() >= c.own_pitch:
             truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), (batch.f0 > 0).float())
         with self.precision():
-            rendered = self.model.decoder(latents, None, truth)
+            rendered = self.model.decoder(latents, entries, None, truth)
         made, real = rendered.speech[:, LAG:], batch.speech[:, :-LAG]
         judged = self._judge(made.detach(), real)
         found = {"mel": self.mel(made, real)}
-        found["f0"], found["voicing"] = pitch_loss(rendered.f0, rendered.voicing, batch.f0)
+        found["f0"], found["voicing"] = pitch_loss(rendered.f0.float(), rendered.voicing.float(), batch.f0)
         if self.step >= c.alone:
             self.judges.requires_grad_(False)
             with self.precision():

@@ -186,18 +186,19 @@ class CodecTrainer:
             latents, _ = self.model.encoder(batch.speech)
         found: dict[str, Tensor] = {}
         if self.step >= c.settle_at:
-            depth = draw_depths(c, rng)
-            quantised = self.model.quantizer(latents, depth, generator)
-            latents, found["commitment"] = quantised.latents, quantised.commitment
+            quantised = self.model.quantizer(latents, draw_depths(c, rng), generator)
+            entries, found["commitment"] = quantised.entries, quantised.commitment
             if batch.features is not None:
                 found["taught"] = taught_loss(self.teacher(quantised.semantic), batch.features)
+        else:
+            entries = self.model.quantizer.unquantised(latents)
         truth = None
         if self.step < 2_000 or rng.random() >= c.own_pitch:
             truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), (batch.f0 > 0).float())
         with self.precision():
-            rendered = self.model.decoder(latents, None, truth)
+            rendered = self.model.decoder(self.model.quantizer.latents(entries), entries, None, truth)
         found["mel"] = self.mel(rendered.speech[:, LAG:], batch.speech[:, :-LAG])
-        found["f0"], found["voicing"] = pitch_loss(rendered.f0, rendered.voicing, batch.f0)
+        found["f0"], found["voicing"] = pitch_loss(rendered.f0.float(), rendered.voicing.float(), batch.f0)
         return found
 
     def advance(self) -> dict[str, float]:
