@@ -37,6 +37,7 @@ class CausalConv(nn.Module):
             return self.conv(seen.transpose(1, 2)).transpose(1, 2), past
         # A convolution over a few frames costs more to set up than to compute: write it out as a product.
         weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
         if self.conv.groups > 1:
             return (frames * weight[:, 0]).sum(-1) + bias, past

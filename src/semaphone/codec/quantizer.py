@@ -116,7 +116,7 @@ class SplitQuantizer(nn.Module):
         return torch.stack(tokens, 1)
 
     def entries(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Tokens [B, K, T], weight [B, K, T] or None → the semantic entry beside the sum of acoustic ones [B, T, 2 C]."""
+        """Tokens [B, K, T], weight [B, K, T] or None → semantic entry beside the sum of acoustic ones [B, T, 2 C]."""
         parts = [self.book(k).entries[tokens[:, k]] for k in range(tokens.shape[1])]
         if weight is not None:
             parts = [part * weight[:, k, :, None].to(part.dtype) for k, part in enumerate(parts)]
