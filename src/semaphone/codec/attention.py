@@ -93,6 +93,21 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-right, left], -1) * sin
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, causal: bool) -> Tensor:
+    """Scaled dot-product attention, heads shared where key and value have fewer.
+
+    Under autocast on a CPU it stays in float32: the backward pass in bfloat16 takes many times longer there.
+    """
+    shared = key.shape[1] != query.shape[1]
+    kind = query.device.type
+    if kind == "cpu" and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            return F.scaled_dot_product_attention(
+                query.float(), key.float(), value.float(), visible, is_causal=causal, scale=scale, enable_gqa=shared
+            )
+    return F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal, scale=scale, enable_gqa=shared)
+
+
 def self_attention(attention: Any, x: Tensor, past: tuple[Tensor, Tensor], now: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """One attention layer over T steps: x [B, T, width] → its output and the layer's keys and values to remember."""
     batch, steps, _ = x.shape
@@ -101,10 +116,7 @@ def self_attention(attention: Any, x: Tensor, past: tuple[Tensor, Tensor], now: 
     key = _rotate(attention.k_proj(x).view(shape).transpose(1, 2), now.cos, now.sin)
     value = attention.v_proj(x).view(shape).transpose(1, 2)
     keys, values = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
-    shared = keys.shape[1] != query.shape[1]
-    y = F.scaled_dot_product_attention(
-        query, keys, values, attn_mask=now.visible, scale=attention.scaling, enable_gqa=shared
-    )
+    y = attend(query, keys, values, now.visible, attention.scaling, causal=False)
     y = attention.o_proj(y.transpose(1, 2).reshape(batch, steps, -1))
     return (
         y,

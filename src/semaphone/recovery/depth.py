@@ -15,20 +15,53 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from semaphone.codec.attention import attend
+
 
 def per_codebook(module: Any, x: Tensor, first: int) -> Tensor:
     """x [B, n, in], each position times the weights of its own codebook, from `first` on → [B, n, out]."""
-    count = x.shape[1]
-    if hasattr(module, "base_layer"):  # wrapped by an adapter, which knows what to add
-        wrapped: Tensor = module(x, torch.arange(first, first + count, device=x.device))
-        return wrapped
-    weight: Tensor = module.weight
-    if weight.dim() == 2:
-        return F.linear(x, weight)
-    if count == 1:
-        return F.linear(x, weight[first])
-    part = weight[first : first + count].transpose(1, 2)
-    return torch.bmm(x.transpose(0, 1), part).transpose(0, 1)
+    weights = module if isinstance(module, Weights) else Weights(module)
+    base = weights.base
+    if base.dim() == 2:
+        return F.linear(x, base)
+    part = slice(first, first + x.shape[1])
+    y = torch.bmm(x.transpose(0, 1), base[part].transpose(1, 2))
+    for a, b, scale in weights.added:
+        low = torch.bmm(x.transpose(0, 1).to(a.dtype), a[part].transpose(1, 2))
+        y = y + (scale * torch.bmm(low, b[part].transpose(1, 2))).to(y.dtype)
+    return y.transpose(0, 1)
+
+
+class Weights:
+    """The weights of one product for all codebooks, and what low-rank adapters add to them (eq 18).
+
+    Adapted weights W + BA are never made: x is multiplied by A and B apart.
+    """
+
+    def __init__(self, module: Any) -> None:
+        """`module`: transformers' `MoshiFlexibleLinear`, a plain linear layer, or peft's wrapper of the former."""
+        self.added: list[tuple[Tensor, Tensor, float]] = []  # A [N_Q, r, in], B [N_Q, out, r], scale
+        if hasattr(module, "base_layer"):
+            self.base: Tensor = module.get_base_layer().weight  # [N_Q, out, in] or [out, in]
+            if not module.disable_adapters and not module.merged:
+                self.added = [_factors(module, name) for name in module.active_adapters]
+        else:
+            self.base = module.weight
+
+    def times(self, x: Tensor, k: int) -> Tensor:
+        """x [B, in] times the weights of codebook k → [B, out]."""
+        y = F.linear(x, self.base[k] if self.base.dim() == 3 else self.base)
+        for a, b, scale in self.added:
+            y = y + (scale * F.linear(F.linear(x.to(a.dtype), a[k]), b[k])).to(y.dtype)
+        return y
+
+
+def _factors(module: Any, adapter: str) -> tuple[Tensor, Tensor, float]:
+    """peft keeps A as [N_Q * r, in] and B as [out, r * N_Q], the codebook running fastest in the latter."""
+    count = len(module.get_base_layer().weight)
+    a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+    a = a.reshape(count, -1, a.shape[1])
+    return a, b.reshape(len(b), -1, count).permute(2, 0, 1), module.scaling[adapter]
 
 
 def rms_norm(norm: Any, x: Tensor) -> Tensor:
@@ -43,8 +76,7 @@ def _attention(attention: Any, x: Tensor) -> Tensor:
         per_codebook(p.linear, x, 0).view(shape).transpose(1, 2)
         for p in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    shared = key.shape[1] != query.shape[1]
-    y = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=attention.scaling, enable_gqa=shared)
+    y = attend(query, key, value, None, attention.scaling, causal=True)
     return per_codebook(attention.o_proj.linear, y.transpose(1, 2).reshape(batch, count, -1), 0)
 
 
@@ -76,49 +108,36 @@ class Stepper:
         self._position = 0
         self._memory: list[Any] = [None] * len(depth.layers)  # keys and values so far, [B, heads, positions, head_dim]
         self._layers = [_weights(layer) for layer in depth.layers]
-        self._project = _weight(depth.input_projections)
+        self._project = Weights(depth.input_projections)
 
     def step(self, ids: Tensor) -> Tensor:
         """The next position, given the tokens before it in ids [B, N_Q] → hidden [B, depth width]."""
         k, depth = self._position, self._depth
         token = depth.text_embed_tokens(self._text) if k == 0 else depth.embed_tokens[k - 1](ids[:, k - 1])
-        x: Tensor = token + _times(self._project, self._context, k)
+        x: Tensor = token + self._project.times(self._context, k)
         for i, (layer, weights) in enumerate(zip(depth.layers, self._layers, strict=True)):
             q, k_, v, o, fc1, fc2 = weights
             attention = layer.self_attn
             h = rms_norm(layer.input_layernorm, x)
             shape = (len(x), -1, 1, attention.head_dim)
-            query, key, value = (_times(w, h, k).view(shape) for w in (q, k_, v))
+            query, key, value = (w.times(h, k).view(shape) for w in (q, k_, v))
             if k:
                 key, value = torch.cat([self._memory[i][0], key], 2), torch.cat([self._memory[i][1], value], 2)
             self._memory[i] = (key, value)
-            shared = key.shape[1] != query.shape[1]
-            y = F.scaled_dot_product_attention(query, key, value, scale=attention.scaling, enable_gqa=shared)
-            x = x + _times(o, y.flatten(1), k)
-            a, b = _times(fc1, rms_norm(layer.post_attention_layernorm, x), k).chunk(2, -1)
-            x = x + _times(fc2, layer.mlp.activation_fn(a) * b, k)
+            y = attend(query, key, value, None, attention.scaling, causal=False)
+            x = x + o.times(y.flatten(1), k)
+            a, b = fc1.times(rms_norm(layer.post_attention_layernorm, x), k).chunk(2, -1)
+            x = x + fc2.times(layer.mlp.activation_fn(a) * b, k)
         self._position += 1
         return x
 
 
-def _weight(module: Any) -> Any:
-    """The weights [N_Q, out, in] of a module; the module itself if an adapter wraps it."""
-    return module if hasattr(module, "base_layer") else module.weight
-
-
-def _weights(layer: Any) -> list[Any]:
+def _weights(layer: Any) -> list[Weights]:
     a, mlp = layer.self_attn, layer.mlp
     linear = (a.q_proj.linear, a.k_proj.linear, a.v_proj.linear, a.o_proj.linear)
-    return [_weight(m) for m in (*linear, mlp.fc1, mlp.fc2)]
-
-
-def _times(weight: Any, x: Tensor, k: int) -> Tensor:
-    """x [B, in] times the weights of position k → [B, out]."""
-    if not isinstance(weight, Tensor):
-        return per_codebook(weight, x[:, None], k)[:, 0]
-    return F.linear(x, weight[k] if weight.dim() == 3 else weight)
+    return [Weights(m) for m in (*linear, mlp.fc1, mlp.fc2)]
 
 
 def head(depth: Any, hidden: Tensor, codebook: int) -> Tensor:
     """Logits of one codebook: hidden [M, depth width] → [M, K]."""
-    return _times(_weight(depth.lm_heads), hidden, codebook)
+    return Weights(depth.lm_heads).times(hidden, codebook)

@@ -163,6 +163,7 @@ class RQTransformer(nn.Module):
         joined = config.num_codebooks * (config.token_width + 2)
         self.join = nn.Linear(joined, config.width, bias=False) if config.token_width else None
         self.see = nn.Linear(joined, config.width, bias=False) if config.sees_received else None
+        self.dropout = nn.Dropout(0.0)  # of the temporal input and the depth context; training sets it
         self.checkpointing = False  # recompute the temporal layers in the backward pass: less memory, more time
 
     # The two inputs of the temporal transformer.
@@ -244,8 +245,8 @@ class RQTransformer(nn.Module):
         seen = self.embed_seen(tokens, status)
         if seen is not None:
             x = x + seen
-        a, _ = self.temporal(x, fresh_window(self.decoder.model.layers, batch))
-        return a, a if seen is None else a + seen
+        a, _ = self.temporal(self.dropout(x), fresh_window(self.decoder.model.layers, batch))
+        return a, self.dropout(a if seen is None else a + seen)
 
     def depth_hidden(self, context: Tensor, ids: Tensor, text: Tensor) -> Tensor:
         """Depth transformer over M whole chunks, teacher-forced: context [M, width], ids [M, N_Q], text [M].

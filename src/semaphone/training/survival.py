@@ -1,0 +1,130 @@
+"""Which tokens survive, drawn for training (LargeSC §IV-A2, §IV-A3; the packets of the link).
+
+Three kinds of weather are mixed: every token for itself (the paper's), packets at random, packets in
+bursts (Gilbert-Elliott). Packets are those of the link: a block of two chunks makes two, tokens at
+even indices change places between the chunks, a token sent twice rides in both packets, and each
+packet says what both chunks hold. So one lost packet loses every other token; two lose even that
+knowledge. How much is sent varies from utterance to utterance and from chunk to chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semaphone.errors import InputError
+from semaphone.recovery.base import TokenStatus
+
+Status = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What is drawn."""
+
+    lossy: float = 0.75  # share of utterances with losses
+    kinds: tuple[float, float, float] = (0.25, 0.35, 0.4)  # shares of token, packet and burst losses
+    rates: tuple[float, float] = (0.02, 0.5)  # loss rate, uniform between the two
+    bursts: tuple[float, float] = (1.2, 10.0)  # mean length of a burst in packets of 80 ms, log-uniform
+    full: float = 0.3  # share of utterances in which every token is sent
+    steady: float = 0.5  # share of the others that send the same number in every chunk
+    copied: float = 0.5  # share of utterances that send some tokens twice
+
+    def __post_init__(self) -> None:
+        shares = (self.lossy, self.full, self.steady, self.copied)
+        if not all(0 <= s <= 1 for s in shares) or min(self.kinds) < 0 or not sum(self.kinds) > 0:
+            raise InputError("Shares of losses in training are between 0 and 1.")
+        if not 0 <= self.rates[0] <= self.rates[1] < 1 or not 1 <= self.bursts[0] <= self.bursts[1]:
+            raise InputError("Loss rates in training are in [0, 1), bursts one packet or longer, smaller value first.")
+
+
+def draw_status(s: Survival, batch: int, chunks: int, codebooks: int, rng: np.random.Generator) -> Status:
+    """TokenStatus [B, T, N_Q] of a batch of utterances; all of them with losses (see `Survival.lossy`)."""
+    return np.stack([_utterance(s, chunks, codebooks, rng) for _ in range(batch)])
+
+
+def _utterance(s: Survival, chunks: int, codebooks: int, rng: np.random.Generator) -> Status:
+    blocks = -(-chunks // 2)
+    sent = sent_tokens(s, 2 * blocks, codebooks, rng)
+    twice = np.zeros_like(sent)
+    if rng.random() < s.copied:
+        twice = np.minimum(sent, rng.integers(0, codebooks + 1))
+    rate = rng.uniform(*s.rates)
+    kind = rng.choice(3, p=np.array(s.kinds) / sum(s.kinds))
+    if kind == 0:
+        status = token_losses(sent, twice, codebooks, rate, rng)
+    else:
+        burst = 1.0 if kind == 1 else float(np.exp(rng.uniform(*np.log(s.bursts))))
+        lost = packet_losses(2 * blocks, rate, burst if kind == 2 else None, rng)
+        status = packet_status(sent, twice, codebooks, lost)
+    return settle(status)[:chunks]
+
+
+def sent_tokens(s: Survival, chunks: int, codebooks: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How many tokens each chunk sends, [T]: all, the same number everywhere, or a random walk."""
+    if rng.random() < s.full:
+        return np.full(chunks, codebooks)
+    level = int(rng.integers(1, codebooks + 1))
+    if rng.random() < s.steady:
+        return np.full(chunks, level)
+    walk = level + np.cumsum(rng.integers(-2, 3, chunks))
+    period = 2 * (codebooks - 1)  # reflected at 1 and N_Q
+    folded = np.abs((walk - 1) % period - (codebooks - 1)) if period else np.zeros(chunks, np.int64)
+    return (codebooks - folded).astype(np.int64)
+
+
+def token_losses(
+    sent: NDArray[np.int64], twice: NDArray[np.int64], codebooks: int, rate: float, rng: np.random.Generator
+) -> Status:
+    """Every token for itself (§IV-A3); one sent twice is lost if both are. [T] → [T, N_Q]."""
+    k = np.arange(codebooks)
+    lost = rng.random((len(sent), codebooks)) < rate
+    again = rng.random((len(sent), codebooks)) < rate
+    lost &= again | (k >= twice[:, None])
+    status = np.where(lost, TokenStatus.LOST, TokenStatus.RECEIVED)
+    return np.where(k < sent[:, None], status, TokenStatus.UNSENT).astype(np.int64)
+
+
+def packet_losses(packets: int, rate: float, burst: float | None, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Lost packets, [packets]: independent, or a two-state chain with the given mean burst length in packets."""
+    if burst is None or rate == 0:
+        return rng.random(packets) < rate
+    leave = 1 / burst
+    enter = min(1.0, leave * rate / (1 - rate))
+    draw = rng.random(packets)
+    lost = np.zeros(packets, bool)
+    bad = bool(rng.random() < rate)
+    for n in range(packets):
+        lost[n] = bad
+        bad = bool(draw[n] >= leave) if bad else bool(draw[n] < enter)
+    return lost
+
+
+def packet_status(sent: NDArray[np.int64], twice: NDArray[np.int64], codebooks: int, lost: NDArray[np.bool_]) -> Status:
+    """What arrives of chunks [T] in packets [T], two a block; T is even. → [T, N_Q]."""
+    pair = lost.reshape(-1, 1, 2)  # [blocks, 1, packet]
+    k, chunk = np.arange(codebooks), np.arange(2)[:, None]
+    packet = (chunk + k + 1) % 2  # the packet of each token of a block, [2, N_Q]
+    first = np.take_along_axis(pair, np.broadcast_to(packet, (len(pair), 2, codebooks)).reshape(len(pair), 1, -1), 2)
+    gone = first.reshape(-1, codebooks)
+    both = np.repeat(lost.reshape(-1, 2).all(1), 2)[:, None]  # [T, 1]
+    copies = np.where(sent == 1, 1, twice)[:, None]  # a single token has nothing to be interleaved with: it goes twice
+    gone = np.where(k < copies, both, gone)
+    status = np.where(gone, TokenStatus.LOST, TokenStatus.RECEIVED)
+    status = np.where(k < sent[:, None], status, TokenStatus.UNSENT)
+    return np.where(both, TokenStatus.UNKNOWN, status).astype(np.int64)
+
+
+def settle(status: Status) -> Status:
+    """What the receiver makes of unknown tokens [T, N_Q]: beyond the number sent lately they count as unsent."""
+    status = status.copy()
+    count = status.shape[1]
+    lately = count
+    for row in status:
+        if (row == TokenStatus.UNKNOWN).any():
+            row[max(lately, 1) :] = TokenStatus.UNSENT
+        else:
+            lately = int((row != TokenStatus.UNSENT).sum())
+    return status

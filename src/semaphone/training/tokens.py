@@ -1,0 +1,180 @@
+"""Tokens at rest: what a codec made of a corpus, for training the parts that come after it.
+
+A token cache is a folder, named by the codec's fingerprint and mapped into memory:
+
+    index.json    codec, sizes, and an entry for each utterance: name, group, first chunk, number of chunks
+    tokens.i16    all tokens, [chunks, N_Q]
+    text.i32      the text stream, [chunks], where utterances have been aligned (otherwise absent)
+
+`write_tokens` makes it, from anything that yields utterances; `tokenise` from recordings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semaphone.errors import InputError
+
+if TYPE_CHECKING:
+    from semaphone.codec.base import Codec, CodecInfo
+
+
+@dataclass(frozen=True)
+class TokenUtterance:
+    """One utterance as tokens."""
+
+    tokens: NDArray[np.int16]  # [N_Q, T]
+    text: NDArray[np.int32] | None = None  # [T], one text token a chunk
+    name: str = ""
+    group: str = ""  # utterances of a dev set are told apart by it, batches may be balanced over it
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    group: str
+    start: int
+    length: int
+
+
+class TokenSet:
+    """A token cache, or part of it; utterances are cut out of the mapped arrays when they are asked for."""
+
+    def __init__(
+        self,
+        codec: str,
+        codebook_size: int,
+        tokens: NDArray[np.int16],
+        text: NDArray[np.int32] | None,
+        entries: tuple[_Entry, ...],
+    ) -> None:
+        self.codec, self.codebook_size = codec, codebook_size
+        self._tokens, self._text, self._entries = tokens, text, entries
+
+    @property
+    def num_codebooks(self) -> int:
+        return int(self._tokens.shape[1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Chunks of each utterance, [n]."""
+        return np.array([e.length for e in self._entries], np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        return [e.group for e in self._entries]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> TokenUtterance:
+        e = self._entries[index]
+        part = slice(e.start, e.start + e.length)
+        text = None if self._text is None else self._text[part]
+        return TokenUtterance(self._tokens[part].T, text, e.name, e.group)
+
+    def __iter__(self) -> Iterator[TokenUtterance]:
+        return (self[i] for i in range(len(self)))
+
+    def split(self, share: float, seed: int = 0) -> tuple[TokenSet, TokenSet]:
+        """Two disjoint parts by utterance, the second with about `share` of them (one at least)."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        count = max(1, round(share * len(self)))
+        if count >= len(self):
+            raise InputError(f"{len(self)} utterances are too few to keep some for a dev set.")
+        parts = (sorted(order[count:]), sorted(order[:count]))
+        first, second = (tuple(self._entries[i] for i in part) for part in parts)
+        return self._with(first), self._with(second)
+
+    def _with(self, entries: tuple[_Entry, ...]) -> TokenSet:
+        return TokenSet(self.codec, self.codebook_size, self._tokens, self._text, entries)
+
+
+def token_set(codec: str, codebook_size: int, utterances: Iterable[TokenUtterance]) -> TokenSet:
+    """A set in memory. Raises InputError if there is nothing in it."""
+    tokens, text, entries, position = [], [], [], 0
+    for u in utterances:
+        tokens.append(np.ascontiguousarray(u.tokens.T))
+        text.append(u.text)
+        entries.append(_Entry(u.name, u.group, position, u.tokens.shape[1]))
+        position += u.tokens.shape[1]
+    if not entries:
+        raise InputError("There are no utterances to make tokens of.")
+    known = [t for t in text if t is not None]
+    joined = np.concatenate(known) if len(known) == len(text) else None
+    return TokenSet(codec, codebook_size, np.concatenate(tokens), joined, tuple(entries))
+
+
+def write_tokens(folder: Path, codec: str, codebook_size: int, utterances: Iterable[TokenUtterance]) -> Path:
+    """Write a cache below `folder`, in a folder named by the fingerprint; the index comes last, so a cache with one
+    is whole. Returns that folder.
+    """
+    cache = folder / codec[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    entries, position, count, aligned = [], 0, 0, True
+    with open(cache / "tokens.tmp", "wb") as out, open(cache / "text.tmp", "wb") as text:
+        for u in utterances:
+            count, length = u.tokens.shape
+            out.write(np.ascontiguousarray(u.tokens.T, dtype=np.int16).tobytes())
+            aligned = aligned and u.text is not None
+            if u.text is not None:
+                text.write(u.text.astype(np.int32).tobytes())
+            entries.append(_Entry(u.name, u.group, position, length))
+            position += length
+    if not entries:
+        raise InputError("There are no utterances to make tokens of.")
+    os.replace(cache / "tokens.tmp", cache / "tokens.i16")
+    if aligned:
+        os.replace(cache / "text.tmp", cache / "text.i32")
+    else:
+        os.unlink(cache / "text.tmp")
+    facts = {"codec": codec, "codebook_size": codebook_size, "num_codebooks": count, "text": aligned}
+    (cache / "index.tmp").write_text(json.dumps({**facts, "utterances": [asdict(e) for e in entries]}))
+    os.replace(cache / "index.tmp", cache / "index.json")
+    return cache
+
+
+def open_tokens(cache: Path, codec: str | None = None) -> TokenSet:
+    """Map a cache into memory. Raises InputError if it is not whole or holds another codec's tokens."""
+    try:
+        facts = json.loads((cache / "index.json").read_text())
+        entries = tuple(_Entry(**e) for e in facts["utterances"])
+        count = int(facts["num_codebooks"])
+        tokens = np.memmap(cache / "tokens.i16", np.int16, "r").reshape(-1, count)
+        text = np.memmap(cache / "text.i32", np.int32, "r") if facts["text"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{cache} is not a whole token cache.") from error
+    if codec and facts["codec"] != codec:
+        raise InputError(f"The tokens in {cache} were made by another codec than the one in use.")
+    if entries and max(e.start + e.length for e in entries) > len(tokens):
+        raise InputError(f"The token cache {cache} is shorter than its index says.")
+    return TokenSet(facts["codec"], int(facts["codebook_size"]), tokens, text, entries)
+
+
+def tokenise(
+    codec: Codec, recordings: Iterable[tuple[str, str, NDArray[np.float32]]], info: CodecInfo | None = None
+) -> Iterator[TokenUtterance]:
+    """Tokens of (name, group, speech) recordings at the codec's sample rate; what is not a whole chunk is padded."""
+    import torch
+
+    info = info or codec.info
+    for name, group, speech in recordings:
+        chunks = -(-len(speech) // info.chunk_samples)
+        if not chunks:
+            continue
+        padded = np.zeros(chunks * info.chunk_samples, np.float32)
+        padded[: len(speech)] = speech
+        parts, state = [], None
+        for block in torch.split(torch.from_numpy(padded)[None], 128 * info.chunk_samples, 1):
+            encoded = codec.encode(block, state)
+            state = encoded.state
+            parts.append(encoded.tokens[0])
+        yield TokenUtterance(torch.cat(parts, 1).numpy().astype(np.int16), None, name, group)

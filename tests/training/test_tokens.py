@@ -1,0 +1,84 @@
+"""Token caches: what is written is what is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from semaphone.codec.base import CodecInfo, Encoded
+from semaphone.errors import InputError
+from semaphone.training.tokens import TokenUtterance, open_tokens, token_set, tokenise, write_tokens
+
+CODEC = "ab" * 32
+
+
+def utterances(rng: np.random.Generator, text: bool = True) -> list[TokenUtterance]:
+    found = []
+    for n, length in enumerate((5, 1, 9)):
+        tokens = rng.integers(0, 2048, (4, length)).astype(np.int16)
+        line = rng.integers(0, 30_000, length).astype(np.int32) if text else None
+        found.append(TokenUtterance(tokens, line, f"u{n}", "ab"[n % 2]))
+    return found
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_what_is_written_is_read(tmp_path, rng, text):
+    written = utterances(rng, text)
+    cache = write_tokens(tmp_path, CODEC, 2048, written)
+    assert cache.name == CODEC[:16]
+    assert not list(cache.glob("*.tmp"))
+    for found in (open_tokens(cache, CODEC), token_set(CODEC, 2048, written)):
+        assert (found.codec, found.codebook_size, found.num_codebooks) == (CODEC, 2048, 4)
+        assert found.lengths.tolist() == [5, 1, 9]
+        assert found.groups == ["a", "b", "a"]
+        for a, b in zip(found, written, strict=True):
+            assert np.array_equal(a.tokens, b.tokens)
+            assert (a.name, a.group) == (b.name, b.group)
+            assert (a.text is None) == (not text)
+            if a.text is not None and b.text is not None:
+                assert np.array_equal(a.text, b.text)
+
+
+def test_parts_are_disjoint(rng):
+    whole = token_set(CODEC, 2048, utterances(rng))
+    train, dev = whole.split(0.34)
+    assert sorted(u.name for part in (train, dev) for u in part) == ["u0", "u1", "u2"]
+    assert len(dev) == 1
+    with pytest.raises(InputError, match="too few"):
+        dev.split(0.5)
+
+
+def test_broken_caches_are_refused(tmp_path, rng):
+    with pytest.raises(InputError, match="not a whole token cache"):
+        open_tokens(tmp_path)
+    cache = write_tokens(tmp_path, CODEC, 2048, utterances(rng))
+    with pytest.raises(InputError, match="another codec"):
+        open_tokens(cache, "cd" * 32)
+    (cache / "tokens.i16").write_bytes((cache / "tokens.i16").read_bytes()[:64])
+    with pytest.raises(InputError, match="shorter than its index"):
+        open_tokens(cache)
+    with pytest.raises(InputError, match="no utterances"):
+        write_tokens(tmp_path, CODEC, 2048, [])
+    with pytest.raises(InputError, match="no utterances"):
+        token_set(CODEC, 2048, [])
+
+
+class Ramp:
+    """A codec whose token is the number of the chunk, kept in its state."""
+
+    info = CodecInfo("ramp", 100, 10.0, 2, 2048, 1, CODEC)
+
+    def encode(self, speech: torch.Tensor, state: int | None = None, num_codebooks: int | None = None) -> Encoded:
+        first, count = state or 0, speech.shape[1] // 10
+        tokens = torch.arange(first, first + count).expand(1, 2, count)
+        return Encoded(tokens, torch.zeros(1, 1, count), first + count)
+
+    def decode(self, tokens, state=None, weight=None):
+        raise NotImplementedError
+
+
+def test_recordings_are_encoded_with_their_state_and_padded():
+    found = list(tokenise(Ramp(), [("long", "g", np.zeros(2_995, np.float32)), ("none", "g", np.zeros(0, np.float32))]))
+    assert [u.name for u in found] == ["long"]
+    assert found[0].tokens[0].tolist() == list(range(300))
