@@ -13,6 +13,7 @@ from typing import Any
 
 # Name on the command line → (module, what it shows). Modules are imported only when they are run.
 EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "codec-quality": ("codec_quality", "codecs side by side without loss: quality over rate"),
     "translation-quality": ("translation_quality", "quality of translation over SNR (LSSC-ST Fig 4)"),
     "translation-latency": ("translation_latency", "average latency and a listener's lag (LSSC-ST Table II)"),
     "segment-length": ("segment_length", "quality over the length of segments (LSSC-ST's published curves)"),

@@ -67,7 +67,7 @@ class Record:
     def report(self, link: Link, seed: int, recovery: str = "", controller: str = "") -> LinkReport:
         """The figures of the talk."""
         info = link.codec.info
-        seconds = max(self.length.samples / info.sample_rate, 1e-9)
+        seconds = (self.length.samples or info.chunk_samples) / info.sample_rate
         wire = sum(8 * size for _, size, _, _ in self.packets)
         lost = sum(gone for *_, gone in self.packets)
         status = np.array(self.status).reshape(-1, info.num_codebooks)

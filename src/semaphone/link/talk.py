@@ -6,6 +6,7 @@ and what comes out loses its first `delay` samples.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -44,22 +45,22 @@ def steps(blocks: Iterable[Samples], info: CodecInfo, chunks_a_step: int, length
         yield np.concatenate(waiting)
 
 
-def aligned(speech: Iterable[Samples], delay: int, length: Length | None) -> Iterator[Samples]:
-    """Takes the codec's delay off the front and, when the length is known at the end, the padding off the back.
+def aligned(speech: Iterable[Samples], delay: int, length: Length, held_back: int = 1) -> Iterator[Samples]:
+    """Takes the codec's delay off the front and the padding off the back.
 
-    One block is held back, so that the end can still be cut.
+    The length is known only when `speech` has ended, so `held_back` blocks wait: as many as padding can fill.
     """
     dropped = given = 0
-    held: Samples | None = None
+    held: deque[Samples] = deque()
     for block in speech:
         cut = min(delay - dropped, len(block))
         dropped += cut
-        if held is not None:
-            given += len(held)
-            yield held
-        held = block[cut:]
-    if held is not None:
-        yield held if length is None else held[: max(length.samples - given, 0)]
+        held.append(block[cut:])
+        if len(held) > held_back:
+            given += len(held[0])
+            yield held.popleft()
+    if held:
+        yield np.concatenate(held)[: max(length.samples - given, 0)]
 
 
 class Beginning:

@@ -52,7 +52,8 @@ class CodecTraining:
     voicing: float = 0.5
     taught: float = 2.0
     commitment: float = 0.1
-    own_pitch: float = 0.5  # share of steps whose source is driven by the predicted pitch
+    truth_until: int = 2_000  # step up to which the true pitch drives the source
+    own_pitch: float = 0.5  # share of later steps whose source is driven by the predicted pitch
     full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
     gain_db: tuple[float, float] = (-12.0, 6.0)  # augmentation
     equaliser_db: float = 4.0  # augmentation: spectral tilt of half of the crops, at most
@@ -193,7 +194,7 @@ class CodecTrainer:
         else:
             entries = self.model.quantizer.unquantised(latents)
         truth = None
-        if self.step < 2_000 or rng.random() >= c.own_pitch:
+        if self.step < c.truth_until or rng.random() >= c.own_pitch:
             truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), (batch.f0 > 0).float())
         with self.precision():
             rendered = self.model.decoder(self.model.quantizer.latents(entries), entries, None, truth)
