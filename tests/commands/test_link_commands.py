@@ -28,6 +28,7 @@ def wav(tmp_path, rng):
 def fails(capsys, arguments):
     """Runs a command that must end with exit code 2 and one sentence; gives the sentence."""
     capsys.readouterr()
+    code: object
     try:
         code = main(arguments)
     except SystemExit as stop:  # argparse

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from semaphone.codec.nano import TRAINING_ONLY, NanoCodec, NanoConfig, NanoModel
 from semaphone.errors import InputError
+from semaphone.files import replacing
 
 
 def save_nano(model: NanoModel, path: Path, notes: dict[str, str]) -> None:
@@ -23,9 +24,8 @@ def save_nano(model: NanoModel, path: Path, notes: dict[str, str]) -> None:
         if not name.endswith(TRAINING_ONLY)
     }
     metadata = {"kind": "nano-codec", "config": json.dumps(asdict(model.config)), **notes}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata)
-    temporary.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(save(tensors, metadata))
 
 
 def _config(text: str) -> NanoConfig:
