@@ -113,7 +113,8 @@ class LmRecovery:
         all); the rows of the others mean nothing. With a delay, the chunk before comes out (silence at first).
         """
         old = self.fresh_state(tokens.shape[0]) if state is None else state
-        status = _settle(status, old.sent)
+        outside, device = tokens.device, old.lost.device
+        tokens, status = tokens.to(device), _settle(status.to(device), old.sent)
         lost, gain = self._loudness(status, old)
         predict = self._wanted(status) & (gain > 0)[:, None]
         step = self.model.step(
@@ -128,7 +129,8 @@ class LmRecovery:
         sent = torch.where((status == TokenStatus.UNKNOWN).any(1), old.sent, _sent(status))
         new = LmState(step.state, lost, gain, sent, (gain, lost) if self.delay else None)
         out_gain, out_lost = (gain, lost) if old.held is None else old.held
-        recovered = Recovered(step.tokens, self._weight(step, out_lost), out_gain)
+        weight = self._weight(step, out_lost)
+        recovered = Recovered(step.tokens.to(outside), weight.to(outside), out_gain.to(outside))
         if stepping is not None:
             new = replace(_merge(stepping, new, old), model=step.state)
         return recovered, new
