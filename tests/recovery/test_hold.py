@@ -45,7 +45,7 @@ def test_long_losses_fade_out_and_come_back():
     found = run(HoldRecovery(), [(R, R, R), *[(X, X, X)] * 12, (R, L, L)])
     gains = [float(chunk.gain) for chunk in found]
     assert gains[:3] == [1.0, 1.0, 1.0]
-    assert all(b < a for a, b in itertools.pairwise(gains))
+    assert all(b < a for a, b in itertools.pairwise(gains[2:13]))
     assert gains[12] < 0.01
     assert gains[13] == 1.0
 
