@@ -9,6 +9,10 @@ from torch.nn import functional as F
 from semaphone.codec.features import mel_filters
 
 
+# Mel magnitudes below it are as good as silence: noise 75 dB below full scale, in the 32 ms window.
+FLOOR = 5e-3
+
+
 class MelLoss(nn.Module):
     """L1 distance of log-mel spectra, averaged over window lengths from 8 to 128 ms."""
 
@@ -29,7 +33,7 @@ class MelLoss(nn.Module):
                 spectrum = torch.stft(x, window, window // 4, window=taper, center=False, return_complex=True)
                 # Magnitude with a floor, so that the gradient at silence stays finite.
                 magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
-                return torch.log10((magnitude.transpose(1, 2) @ filters).clamp(min=1e-4))
+                return torch.log10((magnitude.transpose(1, 2) @ filters).clamp(min=FLOOR))
 
             total = total + F.l1_loss(logmel(made), logmel(truth))
         return total / len(self.resolutions)
