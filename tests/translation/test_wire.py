@@ -74,7 +74,7 @@ class Listener(threading.Thread):
     def run(self) -> None:
         try:
             for phrase in listen(self.address, PLAIN, self.talk):
-                self.texts.append(phrase.text)  # noqa: PERF401 - one by one, as they come
+                self.texts.append(phrase.text)
         except InputError as error:
             self.error = str(error)
 

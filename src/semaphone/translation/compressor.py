@@ -72,6 +72,8 @@ def unscale_mel(scaled: Array) -> Array:
 def _convolve(x: Array, weight: Array, bias: Array) -> Array:
     """Kernel 3, stride 2 over x [2 n + 1, in] → [n, out]; weight [out, in, 3]."""
     n = (len(x) - 1) // 2
+    if n < 1:
+        return np.zeros((0, len(weight)), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(x, 3, axis=0)[: 2 * n : 2]  # [n, in, 3]
     out: Array = windows.reshape(n, -1) @ weight.reshape(len(weight), -1).T + bias
     return out
@@ -121,6 +123,8 @@ class CnnCompressor:
         now: _ExpandState = state or _ExpandState()
         w = self._w
         rows = np.frombuffer(payload, np.uint8).reshape(-1, CHANNELS[1]).astype(np.float32) / 255.0
+        if not len(rows):
+            return np.zeros((0, BANDS), np.float32), now
         seen = np.concatenate([now.rows, rows])
         windows = np.lib.stride_tricks.sliding_window_view(seen, HISTORY + 1, axis=0)[: len(rows)]
         x = windows.reshape(len(rows), -1)
@@ -145,5 +149,7 @@ def load_compressor(name: str = "cnn") -> Compressor:
         raise InputError(f"The compressor is cnn, none or a file of weights; there is no file {name}.")
     try:
         return CnnCompressor(load_file(path))
-    except (ValueError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # safetensors raises a class of its own
         raise InputError(f"{name} does not hold a compressor's weights ({error}).") from None

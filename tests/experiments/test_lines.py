@@ -1,0 +1,73 @@
+"""Result lines survive interruption, pages stand alone, and curves are read as they should be."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from semaphone.commands.experiment import EXPERIMENTS, register
+from semaphone.errors import InputError
+from semaphone.experiments import segment_length, translation_latency, translation_quality
+from semaphone.experiments.lines import Lines
+from semaphone.experiments.page import Curve, draw, save, table, write_page
+
+
+def test_lines_go_on_after_a_cut(tmp_path):
+    lines = Lines(tmp_path / "r.jsonl", ("a", "b"))
+    lines.add({"a": 1, "b": None, "value": 0.5})
+    with open(tmp_path / "r.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"a": 2, "b": nu')
+    again = Lines(tmp_path / "r.jsonl", ("a", "b"))
+    assert again.get(a=1, b=None) == {"a": 1, "b": None, "value": 0.5}
+    assert again.get(a=2, b=None) is None
+    again.add({"a": 2, "b": None, "value": 1.0})
+    assert len(Lines(tmp_path / "r.jsonl", ("a", "b"))) == 2
+
+
+def test_strange_lines_are_named(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"a": 1}\nhello\n')
+    with pytest.raises(InputError, match="Line 2"):
+        Lines(tmp_path / "r.jsonl", ("a",))
+
+
+def test_page_stands_alone(tmp_path):
+    svg = save(draw([Curve("x<y", [0, 1], [1, 2])], "t", "x", "y"), tmp_path, "f")
+    write_page(tmp_path / "index.html", "A & B", [svg, table(["n"], [[0.123], ["<b>"]])])
+    text = (tmp_path / "index.html").read_text()
+    assert "A &amp; B" in text
+    assert "&lt;b&gt;" in text
+    assert "0.12" in text
+    assert "http-equiv" not in text
+    assert "<img" not in text
+    assert (tmp_path / "f.svg").is_file()
+    assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_snr_range_and_share():
+    assert translation_quality.snr_range("-11:3:19") == [-11, -8, -5, -2, 1, 4, 7, 10, 13, 16, 19]
+    for bad in ("1:2", "a:b:c", "5:1:1", "nan:1:2"):
+        with pytest.raises(InputError):
+            translation_quality.snr_range(bad)
+    assert translation_quality.snr_at_share([0, 2, 4], [0.0, 90.0, 100.0]) == pytest.approx(3.0)
+
+
+def test_latency_figures_from_lines():
+    segments = [{"start": i * 0.75, "end": (i + 1) * 0.75, "compute": 0.2, "speech": 0.5} for i in range(4)]
+    lines = [{"system": "fixed", "snr": "4", "talk": 0, "segments": segments}]
+    shown = translation_latency.figures(lines, "fixed")
+    assert shown["average_latency_s"] == pytest.approx(0.2)
+    assert shown["mean_segment_s"] == pytest.approx(0.75)
+    assert translation_latency.figures([{"system": "cascade", "delay": 9.0}], "cascade")["average_latency_s"] == 9.0
+
+
+def test_every_experiment_has_its_parts():
+    for module in (translation_quality, translation_latency, segment_length):
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        assert callable(module.run)
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    assert set(EXPERIMENTS) >= {"translation-quality", "translation-latency", "segment-length"}
+    args = parser.parse_args(["experiment", "segment-length", "--data", "x"])
+    assert args.rest == ["--data", "x"]
