@@ -1,8 +1,8 @@
 """AAC-LC through FFmpeg's encoder, 4.7 to 20.5 kbit/s, lost frames interpolated between their neighbours.
 
 An AAC frame has 1024 samples. The paper speaks of frames of 80 ms, which no sample rate of AAC gives: at 12 kHz
-(the default) they last 85.3 ms, at 16 kHz 64 ms. FFmpeg's better quantiser can't go under about 9 kbit/s, so lower
-rates use its fast one.
+(the default) they last 85.3 ms, at 16 kHz 64 ms. FFmpeg's encoder by itself can't go under about 9 kbit/s; for lower
+rates its bandwidth is narrowed until it can, which serves speech better than its other, faster quantiser does.
 
 Interpolation: a gap is decoded twice, with the last frame before it repeated and with the first one after it, and
 the sound glides from the one to the other. Frames far from both ends of a long gap fade out. The receiver waits for
@@ -36,6 +36,9 @@ FRAME = 1024  # samples
 PRIMING = 1024  # samples that the decoder puts before the first: the first half of the overlap
 _RATE_INDEX = {8000: 11, 11025: 10, 12000: 9, 16000: 8}  # Hz → its number in the standard
 SAMPLE_RATES = tuple(_RATE_INDEX)
+# Bandwidth in Hz that a rate (bit/s, from) can usually pay for; 0 leaves it to the encoder.
+_BANDWIDTHS = ((9500, 0), (9000, 3000), (8300, 2500), (7000, 2000), (5800, 1500), (0, 1000))
+_LOWEST_SETTING = 1000  # bit/s
 _FADE = 0.5  # loudness of each further frame from the nearest one that came
 
 
@@ -46,6 +49,7 @@ class Aac(Baseline):
     bit_rate: int = 8000  # bit/s of payload
     sample_rate: int = 12000  # Hz: 85.3 ms a frame
     encoder_rate: int | None = None  # what the encoder is set to so that it spends `bit_rate`; see `calibrated`
+    bandwidth: int | None = None  # Hz; 0: the encoder's own; None: by the rate
 
     def __post_init__(self) -> None:
         if self.sample_rate not in SAMPLE_RATES:
@@ -62,13 +66,26 @@ class Aac(Baseline):
         return BaselineInfo("aac", f"AAC {self.bit_rate / 1000:g} kbit/s", self.bit_rate, frame, 3 * frame)
 
     def calibrated(self, speech: Speech) -> Aac:
-        """See `Baseline.calibrated`."""
+        """See `Baseline.calibrated`: some voices need less bandwidth than most to fit a low rate."""
+        usual = self._usual_bandwidth
+        order = [bandwidth for _, bandwidth in _BANDWIDTHS]
+        fitting = self
+        for bandwidth in order[order.index(usual) :] if self.bandwidth is None else [self.bandwidth]:
+            fitting = replace(self, bandwidth=bandwidth)
+            if fitting._spent(speech, _LOWEST_SETTING) <= self.bit_rate:
+                break
+        setting = nearest_rate(
+            lambda rate: fitting._spent(speech, rate), self.bit_rate, _LOWEST_SETTING, 2 * self.bit_rate
+        )
+        return replace(fitting, encoder_rate=setting)
 
-        def spent(setting: int) -> float:
-            packets, _ = replace(self, encoder_rate=setting).encode(speech, None, last=True)
-            return rates(packets, len(packets) * self.info.packet_s)[1]
+    @property
+    def _usual_bandwidth(self) -> int:
+        return next(bandwidth for rate, bandwidth in _BANDWIDTHS if self.bit_rate >= rate)
 
-        return replace(self, encoder_rate=nearest_rate(spent, self.bit_rate, 1000, 2 * self.bit_rate))
+    def _spent(self, speech: Speech, setting: int) -> float:
+        packets, _ = replace(self, encoder_rate=setting).encode(speech, None, last=True)
+        return rates(packets, len(packets) * self.info.packet_s)[1]
 
     def encode(self, speech: Speech, state: State = None, last: bool = False) -> tuple[list[Packet], State]:
         """See `Baseline.encode`."""
@@ -100,7 +117,8 @@ class Aac(Baseline):
 
     def details(self, packets: Sequence[Packet], arrived: Sequence[Packet | None]) -> Mapping[str, Any]:
         """See `Baseline.details`: what the encoder was set to."""
-        return {"encoder_rate": self.encoder_rate or self.bit_rate}
+        bandwidth = self._usual_bandwidth if self.bandwidth is None else self.bandwidth
+        return {"encoder_rate": self.encoder_rate or self.bit_rate, "bandwidth": bandwidth}
 
     def _next(self, packet: Packet | None, state: _DecoderState) -> list[Speech]:
         if packet is None:
@@ -135,7 +153,8 @@ class Aac(Baseline):
         encoder = _av().CodecContext.create("aac", "w")
         encoder.sample_rate, encoder.layout, encoder.format = self.sample_rate, "mono", "fltp"
         encoder.bit_rate = rate
-        encoder.options = {"aac_coder": "twoloop" if self.bit_rate >= 10000 else "fast"}
+        bandwidth = self._usual_bandwidth if self.bandwidth is None else self.bandwidth
+        encoder.options = {"aac_coder": "twoloop"} | ({"cutoff": str(bandwidth)} if bandwidth else {})
         encoder.open()
         return encoder
 

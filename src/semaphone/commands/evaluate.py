@@ -78,7 +78,8 @@ def _print_table(scores: Scores, names: tuple[str, ...]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"original {scores.seconds:.2f} s, delay taken out {round(1000 * scores.delay_s)} ms", highlight=False)
+    delay_ms = round(1000 * scores.delay_s)
+    console.print(f"original {scores.seconds:.2f} s, delay taken out {delay_ms} ms", highlight=False)
     if scores.reference_text is not None:
         console.print(f"original: {scores.reference_text}", markup=False, highlight=False)
         console.print(f"arrived:  {scores.degraded_text}", markup=False, highlight=False)
