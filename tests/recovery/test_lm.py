@@ -107,9 +107,9 @@ def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch
     passes: list[int] = []
     real = depth.Stepper.step
 
-    def watched(self: Any, ids: torch.Tensor) -> torch.Tensor:
+    def watched(self: Any, before: torch.Tensor | None) -> torch.Tensor:
         passes.append(1)
-        return real(self, ids)
+        return real(self, before)
 
     monkeypatch.setattr(depth.Stepper, "step", watched)
     for n in range(150):

@@ -106,36 +106,54 @@ class Stepper:
         """context [B, width], text [B]."""
         self._depth, self._context, self._text = depth, context, text
         self._position = 0
-        self._memory: list[Any] = [None] * len(depth.layers)  # keys and values so far, [B, heads, positions, head_dim]
-        self._layers = [_weights(layer) for layer in depth.layers]
-        self._project = Weights(depth.input_projections)
+        self._layers = [_Layer(layer) for layer in depth.layers]
+        self._project, self._head = Weights(depth.input_projections), Weights(depth.lm_heads)
 
-    def step(self, ids: Tensor) -> Tensor:
-        """The next position, given the tokens before it in ids [B, N_Q] → hidden [B, depth width]."""
+    def step(self, before: Tensor | None) -> Tensor:
+        """The next position, given the token before it [B] (`None` at the first one) → hidden [B, depth width]."""
         k, depth = self._position, self._depth
-        token = depth.text_embed_tokens(self._text) if k == 0 else depth.embed_tokens[k - 1](ids[:, k - 1])
-        x: Tensor = token + self._project.times(self._context, k)
-        for i, (layer, weights) in enumerate(zip(depth.layers, self._layers, strict=True)):
-            q, k_, v, o, fc1, fc2 = weights
-            attention = layer.self_attn
-            h = rms_norm(layer.input_layernorm, x)
-            shape = (len(x), -1, 1, attention.head_dim)
-            query, key, value = (w.times(h, k).view(shape) for w in (q, k_, v))
-            if k:
-                key, value = torch.cat([self._memory[i][0], key], 2), torch.cat([self._memory[i][1], value], 2)
-            self._memory[i] = (key, value)
-            y = attend(query, key, value, None, attention.scaling, causal=False)
-            x = x + o.times(y.flatten(1), k)
-            a, b = fc1.times(rms_norm(layer.post_attention_layernorm, x), k).chunk(2, -1)
-            x = x + fc2.times(layer.mlp.activation_fn(a) * b, k)
+        if before is None:
+            token = F.embedding(self._text, depth.text_embed_tokens.weight)
+        else:
+            token = F.embedding(before, depth.embed_tokens[k - 1].weight)
+        x = token + self._project.times(self._context, k)
+        for layer in self._layers:
+            x = layer.step(x, k)
         self._position += 1
         return x
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [B, K] of the codebook that was stepped last."""
+        return self._head.times(hidden, self._position - 1)
 
-def _weights(layer: Any) -> list[Weights]:
-    a, mlp = layer.self_attn, layer.mlp
-    linear = (a.q_proj.linear, a.k_proj.linear, a.v_proj.linear, a.o_proj.linear)
-    return [Weights(m) for m in (*linear, mlp.fc1, mlp.fc2)]
+
+class _Layer:
+    """A depth layer with what it remembers of the chunk. Its parts are looked up once, not at every position."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        norms = (layer.input_layernorm, layer.post_attention_layernorm)
+        self._norms = [(n.weight, (len(n.weight),), n.eps) for n in norms]
+        self._query, self._key, self._value, self._out = (
+            Weights(p.linear) for p in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        )
+        self._widen, self._narrow, self._activation = Weights(mlp.fc1), Weights(mlp.fc2), mlp.activation_fn
+        self._width, self._scale = attention.head_dim, attention.scaling
+        self._past: tuple[Tensor, Tensor] | None = None  # keys and values, [B, heads, positions, head_dim]
+
+    def step(self, x: Tensor, k: int) -> Tensor:
+        """Position k: x [B, depth width] → [B, depth width]."""
+        (weight, size, eps), (weight2, size2, eps2) = self._norms
+        h = F.rms_norm(x, size, weight, eps)
+        shape = (len(x), -1, 1, self._width)
+        query, key, value = (w.times(h, k).view(shape) for w in (self._query, self._key, self._value))
+        if self._past is not None:
+            key, value = torch.cat((self._past[0], key), 2), torch.cat((self._past[1], value), 2)
+        self._past = (key, value)
+        y = attend(query, key, value, None, self._scale, causal=False)
+        x = x + self._out.times(y.flatten(1), k)
+        a, b = self._widen.times(F.rms_norm(x, size2, weight2, eps2), k).chunk(2, -1)
+        return x + self._narrow.times(self._activation(a) * b, k)
 
 
 def head(depth: Any, hidden: Tensor, codebook: int) -> Tensor:

@@ -399,22 +399,21 @@ class RQTransformer(nn.Module):
 
     def _fill(self, context: Tensor, known: Tensor, wanted: Tensor, position: Tensor, call: _Call) -> Filled:
         """The depth pass, down to the deepest codebook where some stream wants a token."""
-        decoder, none = self.depth_decoder, self.config.codebook_size
-        ids, probability = known.clone(), (known != none).float()
-        logits = torch.zeros(*known.shape, none, device=known.device)
         text = torch.full_like(known[:, 0], self.config.text_pad)
-        needed = (wanted.any(0) | call.all_logits).nonzero()[:, 0].tolist()
-        stepper = depth.Stepper(decoder, context, text) if needed else None
-        for k in range(needed[-1] + 1 if needed else 0):
+        needed = (wanted.any(0) | call.all_logits).tolist()
+        ids = list(known.unbind(1))
+        rows = known.new_zeros(len(known), self.config.codebook_size, dtype=torch.float32)
+        logits = [rows] * len(ids)
+        last = max((k for k, n in enumerate(needed) if n), default=-1)
+        stepper = depth.Stepper(self.depth_decoder, context, text) if last >= 0 else None
+        for k in range(last + 1):
             assert stepper is not None
-            hidden = stepper.step(ids)
-            if k not in needed:
-                continue
-            logits[:, k] = depth.head(decoder, hidden, k).float()
-            token, chance = call.sampling.choose(logits[:, k], position, k)
-            ids[:, k] = torch.where(wanted[:, k], token, ids[:, k])
-            probability[:, k] = torch.where(wanted[:, k], chance, probability[:, k])
-        return Filled(ids, probability, logits)
+            hidden = stepper.step(ids[k - 1] if k else None)
+            if needed[k]:
+                logits[k] = stepper.logits(hidden).float()
+                token = call.sampling.choose(logits[k], position, k)
+                ids[k] = torch.where(wanted[:, k], token, ids[k])
+        return _filled(known, wanted, torch.stack(ids, 1), torch.stack(logits, 1))
 
     def _remember(self, window: Window, known: Tensor, filled: Filled) -> RQState:
         """The state after a time step, of whose tokens `known` were received."""
@@ -457,6 +456,14 @@ class RQTransformer(nn.Module):
         )
         parts = {name: getattr(model, name) for name in ("embed_tokens", "decoder", "depth_decoder")}
         return cls(config, parts)
+
+
+def _filled(known: Tensor, wanted: Tensor, ids: Tensor, logits: Tensor) -> Filled:
+    """With the probability of each token: known, wanted, ids [B, n], logits [B, n, K]."""
+    chosen = ids.clamp(max=logits.shape[-1] - 1)[..., None]
+    chance = (logits.gather(-1, chosen)[..., 0] - logits.logsumexp(-1)).exp()
+    received = (known < logits.shape[-1]).float()
+    return Filled(ids, torch.where(wanted, chance, received), logits)
 
 
 def _merge(streams: Tensor, new: RQState, old: RQState) -> RQState:

@@ -28,17 +28,15 @@ class Sampling:
         if self.top_k < 0:
             raise InputError(f"top_k is 0 (all tokens) or more, not {self.top_k}.")
 
-    def choose(self, logits: Tensor, step: Tensor, codebook: int) -> tuple[Tensor, Tensor]:
-        """Logits [B, K] at time steps [B] → tokens [B] and their probability [B] under the model (temperature 1)."""
+    def choose(self, logits: Tensor, step: Tensor, codebook: int) -> Tensor:
+        """Logits [B, K] at time steps [B] → tokens [B]."""
         if self.temperature == 0:
-            token = logits.argmax(-1)
-        else:
-            scaled = logits / self.temperature
-            if 0 < self.top_k < logits.shape[-1]:
-                least = scaled.topk(self.top_k, -1).values[:, -1:]
-                scaled = scaled.masked_fill(scaled < least, float("-inf"))
-            token = (scaled + self._noise(logits, step, codebook)).argmax(-1)
-        return token, logits.softmax(-1).gather(-1, token[:, None])[:, 0]
+            return logits.argmax(-1)
+        scaled = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            least = scaled.topk(self.top_k, -1).values[:, -1:]
+            scaled = scaled.masked_fill(scaled < least, float("-inf"))
+        return (scaled + self._noise(logits, step, codebook)).argmax(-1)
 
     def _noise(self, logits: Tensor, step: Tensor, codebook: int) -> Tensor:
         """Gumbel noise, with which arg-max becomes a draw from the softmax."""
