@@ -54,11 +54,16 @@ def test_snr_range_and_share():
 
 def test_latency_figures_from_lines():
     segments = [{"start": i * 0.75, "end": (i + 1) * 0.75, "compute": 0.2, "speech": 0.5} for i in range(4)]
-    lines = [{"system": "fixed", "snr": "4", "talk": 0, "segments": segments}]
+    lines = [{"system": "fixed", "snr": "4", "talk": 0, "segments": segments, "cpu_segments": segments}]
     shown = translation_latency.figures(lines, "fixed")
     assert shown["average_latency_s"] == pytest.approx(0.2)
     assert shown["mean_segment_s"] == pytest.approx(0.75)
-    assert translation_latency.figures([{"system": "cascade", "delay": 9.0}], "cascade")["average_latency_s"] == 9.0
+    assert (
+        translation_latency.figures([{"system": "cascade", "delay": 9.0, "seconds": 8.0, "cpu": 0.5}], "cascade")[
+            "average_latency_s"
+        ]
+        == 9.0
+    )
 
 
 def test_every_experiment_has_its_parts():

@@ -1,6 +1,6 @@
 """Trains the channel code on rows of a speech model (LSSC-ST Algorithm 1, eq 6).
 
-    semaphone train channel-code --data FOLDER --work FOLDER --out code.safetensors --fading awgn,rayleigh --snr -11:19
+    semaphone train channel-code --data FOLDER --work FOLDER --out code.safetensors --fading awgn,rayleigh --snr=-11:19
 
 Rows of Whisper's encoder over the recordings below `--data` are cached once in `--work`. Each step draws
 sequences of rows, an SNR and a channel for each, and lowers eq 6 relative to the error of the linear code at the same
@@ -31,8 +31,8 @@ Say = Callable[[str], None]
 class CodeTraining:
     """How a channel code is trained."""
 
-    steps: int = 3000
-    batch: int = 16  # sequences a step
+    steps: int = 1500
+    batch: int = 14  # sequences a step
     length: int = 32  # rows of a sequence
     rate: float = 5e-4  # peak learning rate, falling as a cosine
     lowest: float = -11.0  # dB, range of the SNR

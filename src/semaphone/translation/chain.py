@@ -39,6 +39,7 @@ class Step:
     symbols: int  # that carried them, pilots included
     text: str  # that became certain with this segment
     speech: float  # s of translated speech
+    cpu: float  # s of processor time over all stages: what `seconds` sums up to on an idle core
     seconds: dict[str, float]  # computing time by stage; "extract" holds the channel encoder, "generate" the decoder
 
 
@@ -95,6 +96,7 @@ class _Talk:
         self.near_state, self.far_state = self.near.start(seed), FarState()
         self.result = Talk(sample_rate=chain.model.info.sample_rate)
         self.device_time = 0.0
+        self.cpu = time.process_time()
         self.utterance = 0
 
     def _written(self, phrases: list[Phrase]) -> str:
@@ -128,6 +130,7 @@ class _Talk:
         speech = np.concatenate([self.result.speech[:0], *spoken])
         self.result.speech = np.concatenate([self.result.speech, speech])
         lasted = [b - a for a, b in itertools.pairwise(times)]
+        before, self.cpu = self.cpu, time.process_time()
         self.result.steps.append(
             Step(
                 upload.index,
@@ -139,15 +142,19 @@ class _Talk:
                 self.near_state.radio.symbols - sent.symbols,
                 self._written(phrases),
                 len(speech) / self.result.sample_rate,
+                self.cpu - before,
                 dict(zip(STAGES, [device_seconds, *lasted], strict=True)),
             )
         )
 
 
-def timed(talk: Talk) -> list[TimedSegment]:
-    """The segments of a talk as `metrics/latency.py` takes them. Silent ones count where a phrase came out of them."""
+def timed(talk: Talk, cpu: bool = False) -> list[TimedSegment]:
+    """The segments of a talk as `metrics/latency.py` takes them. Silent ones count where a phrase came out of them.
+
+    With `cpu`, computing is counted in processor time, which other programs on the machine don't lengthen.
+    """
     return [
-        TimedSegment(step.start, step.end, sum(step.seconds.values()), step.speech)
+        TimedSegment(step.start, step.end, step.cpu if cpu else sum(step.seconds.values()), step.speech)
         for step in talk.steps
         if not step.silent or step.text
     ]
