@@ -8,7 +8,8 @@ import torch
 
 from semaphone.codec.base import CodecInfo, Encoded
 from semaphone.errors import InputError
-from semaphone.training.tokens import TokenUtterance, open_tokens, token_set, tokenise, write_tokens
+from semaphone.training.data import Corpus, Recording
+from semaphone.training.tokens import TokenUtterance, corpus_tokens, open_tokens, token_set, tokenise, write_tokens
 
 CODEC = "ab" * 32
 
@@ -82,3 +83,14 @@ def test_recordings_are_encoded_with_their_state_and_padded():
     found = list(tokenise(Ramp(), [("long", "g", np.zeros(2_995, np.float32)), ("none", "g", np.zeros(0, np.float32))]))
     assert [u.name for u in found] == ["long"]
     assert found[0].tokens[0].tolist() == list(range(300))
+
+
+def test_a_corpus_is_encoded_once(tmp_path, monkeypatch):
+    recordings = (Recording("a/x.wav", "a", 0, 50), Recording("b/y.wav", "b", 50, 30))
+    corpus = Corpus(recordings, np.zeros(80, np.int16), np.zeros(1, np.float16), None)
+    found = corpus_tokens(Ramp(), corpus, tmp_path)
+    assert found.lengths.tolist() == [5, 3]
+    assert found.groups == ["a", "b"]
+    monkeypatch.setattr(Ramp, "encode", None)
+    again = corpus_tokens(Ramp(), corpus, tmp_path)
+    assert [u.name for u in again] == ["a/x.wav", "b/y.wav"]

@@ -25,6 +25,7 @@ from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     from semaphone.codec.base import Codec, CodecInfo
+    from semaphone.training.data import Corpus
 
 
 @dataclass(frozen=True)
@@ -178,3 +179,12 @@ def tokenise(
             state = encoded.state
             parts.append(encoded.tokens[0])
         yield TokenUtterance(torch.cat(parts, 1).numpy().astype(np.int16), None, name, group)
+
+
+def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path) -> TokenSet:
+    """Tokens of a corpus cache: read from below `folder` if this codec has been there, otherwise made and kept."""
+    cache = folder / codec.info.fingerprint[:16]
+    if not (cache / "index.json").exists():
+        recordings = ((r.file, r.group, corpus.speech(r)) for r in corpus.recordings)
+        write_tokens(folder, codec.info.fingerprint, codec.info.codebook_size, tokenise(codec, recordings))
+    return open_tokens(cache, codec.info.fingerprint)
