@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from typing import Any
 def register(parts: Any) -> None:
     """Adds both to `semaphone train`."""
     code = parts.add_parser("channel-code", help="the code that carries features across a fading channel (eq 6)")
+    accept_negative_ranges(code)
     _common(code, steps=1500)
     code.add_argument("--model", default="whisper", choices=["whisper"], help="whose rows it carries")
     code.add_argument("--fading", default="awgn,rayleigh,rician", help="kinds of channel, with commas")
-    code.add_argument("--snr", default="-11:19", metavar="LOW:HIGH", help="dB; write --snr=-11:19")
+    code.add_argument("--snr", default="-11:19", metavar="LOW:HIGH", help="dB")
     code.add_argument("--symbols", type=int, default=256, help="complex symbols a row")
     code.add_argument("--hidden", type=int, default=1024, help="width of the dense layers")
     code.add_argument("--rows-around", type=int, default=2, help="rows before and after that the decoder sees")
@@ -22,6 +24,11 @@ def register(parts: Any) -> None:
     compressor = parts.add_parser("compressor", help="the speech compressor of a translating device (eq 1)")
     _common(compressor, steps=600)
     compressor.set_defaults(run=run_compressor)
+
+
+def accept_negative_ranges(parser: argparse.ArgumentParser) -> None:
+    """Lets `--snr -11:19` be a value: argparse takes what starts with a minus for an option unless it is a number."""
+    parser._negative_number_matcher = re.compile(r"^-\d[-\d.:,]*$")
 
 
 def _common(parser: argparse.ArgumentParser, steps: int) -> None:

@@ -11,6 +11,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from semaphone.commands._train_translation import accept_negative_ranges
+
 # Name on the command line → (module, what it shows). Modules are imported only when they are run.
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "codec-quality": ("codec_quality", "codecs side by side without loss: quality over rate"),
@@ -40,5 +42,6 @@ def run(args: argparse.Namespace) -> int:
     module = importlib.import_module(f"semaphone.experiments.{module_name}")
     parser = argparse.ArgumentParser(prog=f"semaphone experiment {args.name}", description=text)
     parser.add_argument("--out", type=Path, default=Path(args.name), help="folder of results and figures")
+    accept_negative_ranges(parser)
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(args.rest)))

@@ -1,0 +1,84 @@
+"""The translation commands: what a user types wrong is answered in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+
+from semaphone.cli import build_parser, main
+from semaphone.commands._train_translation import accept_negative_ranges
+from semaphone.commands.translate import segmenter_config
+from semaphone.errors import InputError
+
+
+@pytest.fixture
+def speech(tmp_path):
+    sf = pytest.importorskip("soundfile")
+    path = tmp_path / "x.wav"
+    sf.write(path, np.zeros(16_000, np.float32), 16_000)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--from", "klingon"], "not a language"),
+        (["--to", "fra"], "into English"),
+        (["--snr", "nan"], "SNR must be a number"),
+        (["--snr", "loud"], "SNR must be a number"),
+        (["--segments", "random"], "fixed or dynamic"),
+        (["--segments", "fixed:long"], "number of seconds"),
+        (["--snr", "5", "--coherence", "0"], "coherence"),
+        (["--compressor", "zip"], "no file zip"),
+        (["--threads", "0"], "at least one thread"),
+    ],
+)
+def test_wrong_options_of_translate(options, words, speech, tmp_path, capsys):
+    assert main(["translate", speech, str(tmp_path / "y.wav"), *options]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "y.wav").exists()
+
+
+def test_missing_input(tmp_path, capsys):
+    assert main(["translate", str(tmp_path / "no.wav"), str(tmp_path / "y.wav"), "--compressor", "none"]) == 2
+    assert "no.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["edge", "--listen", "0.0.0.0:0"], "--tls-cert"),
+        (["edge", "--listen", "nowhere"], "HOST:PORT"),
+        (["device", "--edge", "192.0.2.1:7000", "--listen", "x.wav", "--compressor", "none"], "--tls-ca"),
+        (["device", "--edge", "127.0.0.1:9", "--listen", "x.wav", "--compressor", "none"], "cannot be reached"),
+    ],
+)
+def test_wrong_edges_and_devices(command, words, capsys, tmp_path, monkeypatch):
+    pytest.importorskip("grpc")
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_segments():
+    assert segmenter_config("dynamic", "text").rule == "text"
+    assert segmenter_config("fixed:0.5", "printed").first == 0.5
+    with pytest.raises(InputError):
+        segmenter_config("fixed:99", "printed")
+
+
+def test_ranges_may_start_with_a_minus():
+    parser = argparse.ArgumentParser()
+    accept_negative_ranges(parser)
+    parser.add_argument("--snr")
+    for text in ("-11:19", "-11:3:19", "-11,4,19", "-5"):
+        assert parser.parse_args(["--snr", text]).snr == text
+    args = build_parser().parse_args(
+        ["train", "channel-code", "--data", "a", "--work", "b", "--out", "c", "--fading", "rayleigh", "--snr", "-11:19"]
+    )
+    assert args.snr == "-11:19"
