@@ -17,7 +17,7 @@ from semaphone.translation.channel_code import (
     read_code,
     save_code,
 )
-from semaphone.translation.radio import Radio, TrainedCode, make_radio, parse_snr
+from semaphone.translation.radio import Radio, RepeatedCode, TrainedCode, make_radio, parse_snr
 
 WIDTH = 16
 SMALL = ChannelCodeConfig(row_width=WIDTH, symbols=8, hidden=32, context=1)
@@ -163,6 +163,24 @@ def test_linear_part_is_the_analogue_rival_with_powers_that_follow_the_snr(code)
         dense=False,
     )
     torch.testing.assert_close(code.rows(linear)[0].detach(), torch.from_numpy(theirs), atol=1e-3, rtol=1e-3)
+
+
+def test_sending_four_times_is_worth_6_db(code):
+    rows = some_rows(400, 11).numpy()
+    inner = AnalogueCode(code=code)
+    error = {}
+    for times, snr in ((1, 6.0206), (4, 0.0)):
+        radio = Radio(RepeatedCode(inner, times), FadingChannel("awgn", snr))
+        arrived, state = radio.carry(rows, radio.start(0))
+        error[times] = float(((arrived - rows) ** 2).mean())
+        assert state.symbols == 400 * 8 * times
+    assert error[4] == pytest.approx(error[1], rel=0.1)
+    faded = Radio(RepeatedCode(inner, 4), FadingChannel("rayleigh", 0.0))
+    single = Radio(inner, FadingChannel("rayleigh", 6.0206))
+    with_diversity = ((faded.carry(rows, faded.start(0))[0] - rows) ** 2).mean()
+    assert with_diversity < ((single.carry(rows, single.start(0))[0] - rows) ** 2).mean()
+    with pytest.raises(InputError, match="1 to 64 times"):
+        RepeatedCode(inner, 0)
 
 
 def test_digital_bits_are_the_capacity(code):

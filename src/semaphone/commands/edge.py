@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.translation.wire.service import Edge, EdgeConfig
 
     config = EdgeConfig(args.listen, args.peer, args.most_talks, patience=args.patience, security=client_security(args))
-    radio = make_radio(args.code, build_channel(args), args.code_weights)
+    radio = make_radio(args.code, build_channel(args), args.code_weights, args.times)
     edge = Edge(config, model_of(args.weights, args.threads), radio)
     port = edge.start()
     print(f"listening on {args.listen.rpartition(':')[0]}:{port}", flush=True)

@@ -39,6 +39,9 @@ def add_radio_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pilots", type=int, default=0, metavar="N", help="pilots a block; 0: the receiver knows h")
     parser.add_argument("--k-factor", type=float, default=4.0, help="of Rician fading")
     parser.add_argument("--code", default="trained", choices=["trained", "analogue", "digital", "none"])
+    parser.add_argument(
+        "--times", type=int, default=1, metavar="N", help="send every symbol N times (trained, analogue)"
+    )
     parser.add_argument("--code-weights", default="", metavar="FILE", help="another trained channel code")
     parser.add_argument("--seed", type=int, default=0, help="of the channel")
 
@@ -106,7 +109,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
     from semaphone.translation.radio import check_widths, make_radio
 
     segments = segmenter_config(args.segments, args.rule)
-    radio = make_radio(args.code, build_channel(args), args.code_weights)
+    radio = make_radio(args.code, build_channel(args), args.code_weights, args.times)
     model = build_model(args)
     check_widths(model.info, radio)
     return Chain(model, radio, segments)

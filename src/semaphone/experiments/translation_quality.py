@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fading", default="awgn,rayleigh", help="kinds, with commas")
     parser.add_argument("--codes", default="trained,analogue,digital", help="channel codes, with commas")
     parser.add_argument("--code-weights", default="", metavar="FILE", help="another trained channel code")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="send every symbol N times")
     parser.add_argument("--compressor", default="none", metavar="NAME", help="cnn, none, or a file of weights")
     parser.add_argument("--contexts", default="none,left,resend", help="contexts of the part without noise")
     parser.add_argument("--seed", type=int, default=0)
@@ -129,7 +130,7 @@ def _over_snr(pairs: list[Pair], lines: Lines, config: WhisperConfig, args: argp
     middle_out = sorted(snr_range(args.snr), key=lambda snr: abs(snr - 1.0))
     points += [(c, f, snr) for snr in middle_out for f in args.fading.split(",") for c in args.codes.split(",") if c]
     for code, fading, snr in points:
-        radio = Radio() if snr is None else make_radio(code, FadingChannel(fading, snr), args.code_weights)
+        radio = Radio() if snr is None else make_radio(code, FadingChannel(fading, snr), args.code_weights, args.times)
         for pair in pairs:
             place = {"part": "noise", "system": code, "fading": fading, "snr": snr, "file": pair.file.name}
             if lines.get(**place):
@@ -160,7 +161,19 @@ def _score(lines: Iterable[dict[str, Any]], part: str, system: str, fading: str,
 
     wanted = {"part": part, "system": system, "fading": fading, "snr": snr}
     found = [line for line in lines if all(line[k] == v for k, v in wanted.items())]
+    if not found:
+        return float("nan")
     return chrf([line["text"] for line in found], [line["reference"] for line in found])
+
+
+def common(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of those recordings that every place has been measured on."""
+    found = list(lines)
+    files: dict[tuple[Any, ...], set[str]] = {}
+    for line in found:
+        files.setdefault(tuple(line[name] for name in KEY[:-1]), set()).add(line["file"])
+    shared = set.intersection(*files.values()) if files else set()
+    return [line for line in found if line["file"] in shared]
 
 
 def scores(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
@@ -175,10 +188,11 @@ def scores(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[list[
     return curves
 
 
-def draw_results(lines: Lines, out: Path) -> None:
-    """Figures and page from result lines."""
+def draw_results(lines: Iterable[dict[str, Any]], out: Path) -> None:
+    """Figures and page from result lines; only recordings that every system has are compared."""
     from semaphone.experiments.page import Curve, draw, paragraph, save, table, write_page
 
+    lines = common(lines)
     curves = scores(lines)
     contexts = sorted({x["system"] for x in lines if x["part"] == "no noise"})
     head = [(c, _score(lines, "no noise", c, "", None)) for c in contexts]

@@ -1,6 +1,6 @@
 """Trains the channel code on rows of a speech model (LSSC-ST Algorithm 1, eq 6).
 
-    semaphone train channel-code --data FOLDER --work FOLDER --out code.safetensors --fading awgn,rayleigh --snr=-11:19
+    semaphone train channel-code --data FOLDER --work FOLDER --out code.safetensors --fading awgn,rayleigh --snr -11:19
 
 Rows of Whisper's encoder over the recordings below `--data` are cached once in `--work`. Each step draws
 sequences of rows, an SNR and a channel for each, and lowers eq 6 relative to the error of the linear code at the same

@@ -78,6 +78,42 @@ class TrainedCode:
         return out
 
 
+class RepeatedCode:
+    """Another code with every burst of symbols sent several times over, combined by maximum ratio.
+
+    N copies cost N times the symbols and give 10 · log10(N) dB, and over fading also diversity: each copy meets a gain
+    of its own. What is combined looks to the inner code like one channel of that higher mean SNR.
+    """
+
+    def __init__(self, code: SymbolCode, times: int) -> None:
+        if not 1 <= times <= 64:
+            raise InputError(f"Symbols are sent 1 to 64 times, not {times}.")
+        self._code, self._times = code, times
+        self._gain_db = 10.0 * math.log10(times)
+        self.name, self.row_width = code.name, code.row_width
+        self.symbols_per_row = code.symbols_per_row * times
+
+    def encode(self, rows: Rows, snr_db: float) -> Signal:
+        """Copies of a row's symbols, one after another."""
+        signal = self._code.encode(rows, snr_db + self._gain_db)
+        return Signal(np.tile(signal.symbols, (1, self._times)), signal.scale)
+
+    def decode(self, received: Received, scale: float) -> Rows:
+        """Combines the copies, then decodes."""
+        copies = (len(received.symbols), self._times, -1)
+        h, y = received.gains.reshape(copies), received.symbols.reshape(copies)
+        strength = np.sqrt((np.abs(h) ** 2).sum(1))
+        combined = (h.conj() * y).sum(1) / np.maximum(strength, 1e-6)
+        root = math.sqrt(self._times)
+        one = Received(
+            (combined / root).astype(np.complex64),
+            (strength / root).astype(np.complex64),
+            received.snr_db + self._gain_db,
+            received.pilots,
+        )
+        return self._code.decode(one, scale)
+
+
 @dataclass(frozen=True)
 class RadioState:
     """Generator of the talk's channel and what has been sent."""
@@ -121,17 +157,23 @@ class Radio:
         return self.receive(received, scale), state
 
 
-def make_radio(code: str, channel: FadingChannel | None, weights: str = "") -> Radio:
-    """A radio by the name of its code; without a channel, or with code "none", rows arrive as they are."""
+def make_radio(code: str, channel: FadingChannel | None, weights: str = "", times: int = 1) -> Radio:
+    """A radio by the name of its code; without a channel, or with code "none", rows arrive as they are.
+
+    With `times` above 1 every symbol is sent that often.
+    """
     if code not in CODES:
         raise InputError(f"The channel code is one of {', '.join(CODES)}, not {code!r}.")
     if channel is None or code == "none":
         return Radio()
-    if code == "trained":
-        return Radio(TrainedCode(weights), channel)
     from semaphone.baselines.symbols import AnalogueCode, DigitalCode
 
-    return Radio(AnalogueCode(weights) if code == "analogue" else DigitalCode(weights), channel)
+    if code == "digital":
+        if times != 1:
+            raise InputError("The digital code already uses the whole capacity: sending symbols twice is for others.")
+        return Radio(DigitalCode(weights), channel)
+    symbols: SymbolCode = TrainedCode(weights) if code == "trained" else AnalogueCode(weights)
+    return Radio(symbols if times == 1 else RepeatedCode(symbols, times), channel)
 
 
 def check_widths(info: ModelInfo, radio: Radio) -> None:
