@@ -65,6 +65,17 @@ def test_wrong_edges_and_devices(command, words, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_blaser_needs_two_recordings_and_a_setup(speech, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SEMAPHONE_BLASER", str(tmp_path / "none"))
+    for options, words in (
+        ([], "two recordings"),
+        ([speech, "no.wav"], "no.wav is missing"),
+        ([speech, speech], "--setup"),
+    ):
+        assert main(["blaser", *options]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_segments():
     assert segmenter_config("dynamic", "text").rule == "text"
     assert segmenter_config("fixed:0.5", "printed").first == 0.5

@@ -105,7 +105,7 @@ def blaser2(
     """BLASER 2.0 (1 to 5, no reference needed) of pairs of files: speech in the source and the target language."""
     python = _blaser_python(home or blaser_home())
     if not python.is_file():
-        raise InputError("BLASER 2.0 is not set up here; `semaphone experiment blaser --setup` does it.")
+        raise InputError("BLASER 2.0 is not set up here; `semaphone blaser --setup` does that.")
     jobs = [
         {
             "source": str(source.resolve()),
