@@ -58,7 +58,7 @@ class SpeechFeatures(nn.Module):
         seen = torch.cat([state, speech], 1)
         frames = seen.unfold(1, self.long, self.hop)  # [B, T, 1024]
         power = torch.fft.rfft(frames[..., -self.short :] * self.short_window).abs() ** 2
-        mel = torch.log10((power @ self.filters).clamp(min=1e-5))
+        mel = 0.5 * torch.log10((power @ self.filters).clamp(min=1e-5)) + 1.0  # about -1.5 to 2
         spectrum = torch.fft.rfft(frames * self.long_window, 2 * self.long).abs() ** 2
         correlation = torch.fft.irfft(spectrum)[..., : self.lags[1]]
         periodicity = correlation / (correlation[..., :1] + 1e-4) / self.window_correlation

@@ -47,7 +47,7 @@ class CausalConv(nn.Module):
 class ConvNeXt(nn.Module):
     """Depthwise causal convolution, then a pointwise network, added to the input (ConvNeXt, 1-D)."""
 
-    def __init__(self, width: int, kernel: int = 7, expansion: int = 3, scale: float = 0.1) -> None:
+    def __init__(self, width: int, kernel: int = 7, expansion: int = 3, scale: float = 0.2) -> None:
         super().__init__()
         self.depthwise = CausalConv(width, width, kernel, groups=width)
         self.norm = nn.LayerNorm(width)

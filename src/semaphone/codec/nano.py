@@ -35,8 +35,8 @@ class NanoConfig:
     sample_rate: int = 16_000  # Hz
     mel_bands: int = 80  # log-mel energies the encoder sees
     encoder_widths: tuple[int, int, int] = (192, 256, 384)  # at 100, 50 and 12.5 Hz
-    encoder_blocks: tuple[int, int, int] = (2, 2, 4)
-    latent_dim: int = 256  # D, width of z_n
+    encoder_blocks: tuple[int, int, int] = (2, 2, 3)
+    latent_dim: int = 192  # D, width of z_n
     num_codebooks: int = 16  # N_Q
     codebook_size: int = 2048  # K
     codebook_dim: int = 96  # C, width of a codebook entry
@@ -79,12 +79,16 @@ class Encoder(nn.Module):
             Pointwise(nn.LayerNorm(w[2])),
             Pointwise(nn.Linear(w[2], c.latent_dim)),
         )
+        # A straight way past the depth: without it only a few directions of the latents ever come to life.
+        self.direct = nn.Linear(FRAMES * self.features.width, c.latent_dim)
+        nn.init.orthogonal_(self.direct.weight)
 
     def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         before = state if state is not None else (None, None)
         frames, heard = self.features(speech, before[0])
         latents, body = self.body(frames, before[1])
-        return latents.float(), (heard, body)
+        straight = self.direct(frames.reshape(len(frames), -1, FRAMES * self.features.width))
+        return (latents + straight).float(), (heard, body)
 
 
 class PitchBranch(nn.Module):
@@ -128,6 +132,8 @@ class Decoder(nn.Module):
             Upsample(w[1], w[2], 2),
             *[ConvNeXt(w[2]) for _ in range(n[2])],
         )
+        self.direct = Upsample(c.latent_dim, w[2], FRAMES)
+        nn.init.orthogonal_(self.direct.linear.weight)
         self.pitch = PitchBranch(c)
         self.source = HarmonicSource(c.sample_rate, HOP)
         self.spectrum = CausalSpectrum(c.window, HOP)
@@ -143,6 +149,7 @@ class Decoder(nn.Module):
         pitch, trunk, source, excitation, shape, tail = state if state is not None else (None,) * 6
         log_f0, voicing, pitch = self.pitch(entries, pitch)
         x, trunk = self.trunk(latents, trunk)
+        x = x + self.direct(latents)[0]
         f0, voiced = truth if truth is not None else (log_f0.clamp(4.0, 6.5).exp(), torch.sigmoid(4.0 * voicing))
         wave, source = self.source(f0.detach(), voiced.detach(), source)
         spectra, excitation = self.spectrum.analyse(wave, excitation)

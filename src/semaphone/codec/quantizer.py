@@ -91,6 +91,16 @@ class SplitQuantizer(nn.Module):
         self.semantic_out = nn.Linear(width, dim, bias=False)
         self.acoustic_in = nn.Linear(dim, width)
         self.acoustic_out = nn.Linear(width, dim, bias=False)
+        # Two subspaces that do not meet where there is room for both; each way out undoes the way in.
+        frame = nn.init.orthogonal_(torch.empty(max(dim, 2 * width), dim))
+        with torch.no_grad():
+            for way_in, way_out, first in (
+                (self.semantic_in, self.semantic_out, 0),
+                (self.acoustic_in, self.acoustic_out, width),
+            ):
+                way_in.weight.copy_(frame[first : first + width])
+                way_in.bias.zero_()
+                way_out.weight.copy_(frame[first : first + width].T)
 
     def book(self, k: int) -> Codebook:
         """Codebook k, counted from 0 (the semantic one)."""

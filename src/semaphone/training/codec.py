@@ -41,18 +41,18 @@ class CodecTraining:
     seed: int = 1
     batch: int = 12  # crops a step
     crop: int = 20  # chunks of 80 ms a crop
-    rate: float = 5e-4  # learning rate of AdamW after the warm-up
-    final_rate: float = 1e-4  # where the cosine ends, at step `steps`
-    warmup: int = 300  # steps
+    rate: float = 1.5e-3  # learning rate of AdamW after the warm-up
+    final_rate: float = 2e-4  # where the cosine ends, at step `steps`
+    warmup: int = 150  # steps
     steps: int = 20_000
-    settle_at: int = 400  # step at which codebooks are placed by k-means; unquantised before
+    settle_at: int = 300  # step at which codebooks are placed by k-means; unquantised before
     average: float = 0.999  # decay of the moving average of weights
     mel: float = 15.0  # weights of the losses
     f0: float = 2.0
     voicing: float = 0.5
     taught: float = 2.0
     commitment: float = 0.1
-    truth_until: int = 2_000  # step up to which the true pitch drives the source
+    truth_until: int = 1_000  # step up to which the true pitch drives the source
     own_pitch: float = 0.5  # share of later steps whose source is driven by the predicted pitch
     full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
     gain_db: tuple[float, float] = (-12.0, 6.0)  # augmentation
@@ -217,7 +217,7 @@ class CodecTrainer:
             group["lr"] = learning_rate(c, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        norm = nn.utils.clip_grad_norm_(self.parameters(), 5.0)
+        norm = nn.utils.clip_grad_norm_(self.parameters(), 20.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         self.step += 1
