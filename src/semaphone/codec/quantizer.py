@@ -21,7 +21,7 @@ class Quantized:
     entries: Tensor  # [B, T, 2 C], as `SplitQuantizer.entries` gives them, gradients passed straight through
     tokens: Tensor  # [B, N_Q, T] int64
     semantic: Tensor  # [B, T, C], the quantised projection of codebook 1, gradients passed straight through
-    commitment: Tensor  # scalar, mean squared distance of the encoder from its codebook entries
+    commitment: Tensor  # scalar, mean squared distance from the entries, summed over codebooks
 
 
 class Codebook(nn.Module):
@@ -155,7 +155,7 @@ class SplitQuantizer(nn.Module):
         index = self.book(0).nearest(semantic)
         entry = self.book(0).entries[index]
         self._follow(0, semantic, index, generator)
-        commitment = (semantic - entry).square().sum(-1).mean()
+        commitment = (semantic - entry).square().mean()
         semantic_st = semantic + (entry - semantic).detach()
         acoustic = self.acoustic_in(latents - self.semantic_out(entry).detach())
         rest, kept, tokens = acoustic, torch.zeros_like(acoustic), [index]
@@ -164,7 +164,7 @@ class SplitQuantizer(nn.Module):
             entry = self.book(k).entries[index]
             self._follow(k, rest, index, generator)
             uses = (depth > k)[:, None, None].to(rest.dtype)
-            commitment = commitment + ((rest - entry).square().sum(-1, keepdim=True) * uses).mean()
+            commitment = commitment + ((rest - entry).square() * uses).mean()
             kept, rest = kept + uses * entry, rest - entry
             tokens.append(index)
         acoustic_st = acoustic + (kept - acoustic).detach()

@@ -51,7 +51,7 @@ class CodecTraining:
     f0: float = 2.0
     voicing: float = 0.5
     taught: float = 2.0
-    commitment: float = 0.1
+    commitment: float = 0.25  # much more, and the latents shrink to a few directions
     truth_until: int = 1_000  # step up to which the true pitch drives the source
     own_pitch: float = 0.5  # share of later steps whose source is driven by the predicted pitch
     full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
