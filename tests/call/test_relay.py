@@ -40,7 +40,7 @@ def test_jitter_lies_around_the_delay_and_keeps_the_order() -> None:
 
 
 def test_some_packets_are_overtaken() -> None:
-    passed, _ = run(Conditions(reordering=0.05), gap=0.02)
+    passed, _ = run(Conditions(delay=0.05, reordering=0.05), gap=0.02)
     arrivals = np.array([times[0] for _, times in passed])
     assert (np.diff(arrivals) < 0).mean() == pytest.approx(0.05, abs=0.02)
 
@@ -65,6 +65,7 @@ def test_the_same_seed_is_the_same_weather() -> None:
     [
         ({"duplicates": 2}, "The share of duplicates lies between 0 and 1, not at 2."),
         ({"jitter": -1}, "The jitter lies between 0 and 60 s, not at -1 s."),
+        ({"reordering": 0.1}, "Packets overtake one another only on a way with a delay or jitter."),
         ({"rate": 5}, "The rate lies between 100 bit/s and 1 Gbit/s, not at 5 bit/s."),
         ({"channel": Uniform(0.1, "token")}, "A relay loses packets; a channel per token is for simulations."),
     ],

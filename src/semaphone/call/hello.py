@@ -125,7 +125,7 @@ class Meeting:
             )
         fresh = hello.echo == self.nonce
         new = fresh and (self.peer is None or self.peer.nonce != hello.nonce)
-        if new and hello.nonce in self._past:
+        if new and self.key is not None and hello.nonce in self._past:
             raise PacketError("The hello is of a call that is over.")
         if new:
             self._past.append(hello.nonce)

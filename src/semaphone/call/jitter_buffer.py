@@ -111,6 +111,7 @@ class JitterBuffer:
         self._sequences: deque[int] = deque(maxlen=256)
         self._strange: float | None = None  # what the last packet with an impossible time took
         self._missing = 0  # blocks in a row
+        self._unclear = 0  # packets of theirs: lost, if the stream goes on, and else it has stopped
         self._silent = False
 
     # --- packets in
@@ -187,6 +188,7 @@ class JitterBuffer:
     def _interrupt(self) -> None:
         """Nothing comes any more: the next packet begins anew, with the delay that was needed so far."""
         self._next = None
+        self._unclear = 0
         self._store.clear()
         self._transits.clear()
 
@@ -203,6 +205,15 @@ class JitterBuffer:
     def delay(self) -> float:
         """From the quickest packet of the last seconds to play, s."""
         return self._offset - min(self._transits) if self._transits else self._spread + self.margin
+
+    @property
+    def pending(self) -> bool:
+        """Has something come that has not left yet?"""
+        return bool(self._store)
+
+    def timestamp_of(self, block: int) -> int:
+        """The timestamp of a block's packets, extended."""
+        return (self._origin or 0) + block * self.config.block_samples
 
     def pop(self, now: float) -> list[Due]:
         """All blocks whose deadlines have passed at `now` (s), in order."""
@@ -251,15 +262,17 @@ class JitterBuffer:
 
     def _advance(self, own: list[_Held | None], missing: bool, silent: bool) -> None:
         assert self._next is not None
-        if not (missing and silent):
-            for one in own:
-                self.losses.add(one is None)
+        if not missing:
+            for lost in [True] * self._unclear + [one is None for one in own]:
+                self.losses.add(lost)
+            self._unclear = 0
+        elif not silent:
+            self._unclear += len(own)
         self._store.pop(self._next, None)
         self._played = self._next
         self._next += 1
         self._missing = self._missing + 1 if missing else 0
         if self._missing * self.config.form.block_duration >= self.config.patience:
-            # What was lost while nothing came at all is an outage, not the weather.
             self._interrupt()
 
     @property

@@ -32,8 +32,7 @@ class Conditions:
     delay: float = 0.0  # at least the jitter, which is uniform around it
     jitter: float = 0.0
     duplicates: float = 0.0  # share of packets that come twice
-    reordering: float = 0.0  # share of packets that others overtake
-    overtaking: float = 0.04  # by how much such a packet is held up
+    reordering: float = 0.0  # share of packets that do not queue, and so overtake others (as in Linux's netem)
     rate: float = 0.0  # bit/s with IPv4 and UDP headers; 0: no limit
     queue: float = 0.5  # of a limited rate: how long a packet may wait before it is dropped
     capacity: int = 1000  # packets on their way in one direction; what does not fit is dropped
@@ -44,7 +43,9 @@ class Conditions:
         for name in ("duplicates", "reordering"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"The share of {name} lies between 0 and 1, not at {getattr(self, name):g}.")
-        for name in ("delay", "jitter", "overtaking", "queue"):
+        if self.reordering and not (self.delay or self.jitter):
+            raise InputError("Packets overtake one another only on a way with a delay or jitter.")
+        for name in ("delay", "jitter", "queue"):
             if not 0 <= getattr(self, name) <= 60:
                 raise InputError(f"The {name} lies between 0 and 60 s, not at {getattr(self, name):g} s.")
         if not (self.rate == 0 or 100 <= self.rate <= 1e9):
@@ -78,12 +79,12 @@ class Impairment:
                 self.counts["dropped"] += 1
                 return []
             self._busy_until = leaves
-        arrives = leaves + max(c.delay, c.jitter) + c.jitter * (2 * hold - 1)
         if reorder < c.reordering:
             self.counts["reordered"] += 1
-            arrives += c.overtaking
+            arrives = leaves
         else:
             # Jitter is congestion: packets queue, and only those that are to be reordered change places.
+            arrives = leaves + max(c.delay, c.jitter) + c.jitter * (2 * hold - 1)
             arrives = self._latest = max(arrives, self._latest)
         if twice < c.duplicates:
             self.counts["duplicated"] += 1

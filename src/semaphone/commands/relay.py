@@ -24,7 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--delay", default="0", metavar="TIME", help="on the way; at least the jitter")
     parser.add_argument("--jitter", default="0", metavar="TIME", help="uniform around the delay: 30ms is ±30 ms")
     parser.add_argument("--duplicate", type=float, default=0.0, metavar="P", help="share of packets that come twice")
-    parser.add_argument("--reorder", type=float, default=0.0, metavar="P", help="share of packets that are overtaken")
+    parser.add_argument("--reorder", type=float, default=0.0, metavar="P", help="share of packets that overtake others")
     parser.add_argument("--rate", metavar="RATE", help="of the link, such as 8kbit, IPv4 and UDP headers included")
     parser.add_argument("--seed", type=_link.whole, default=0, help="the same seed is the same weather")
     parser.add_argument("--seconds", metavar="TIME", help="end after this time")

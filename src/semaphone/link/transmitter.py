@@ -44,9 +44,16 @@ class Transmitter:
         self.packetizer = Packetizer(form)
 
     def step(
-        self, speech: Samples, state: TransmitterState | None = None, loss_rate: float = 0.0
+        self,
+        speech: Samples,
+        state: TransmitterState | None = None,
+        loss_rate: float = 0.0,
+        report: float | None = None,
     ) -> tuple[Sent, TransmitterState]:
-        """Speech [T * chunk_samples] of T >= 1 chunks; `loss_rate` in [0, 1] is what the receiver reported last."""
+        """Speech [T * chunk_samples] of T >= 1 chunks; `loss_rate` in [0, 1] is what the receiver reported last.
+
+        `report` is the loss rate of the other direction, for packets that carry one.
+        """
         state = state or TransmitterState()
         form = self.packetizer.format
         clock = time.perf_counter
@@ -59,7 +66,7 @@ class Transmitter:
         packetizer_state = state.packetizer
         tokens = encoded.tokens[0].numpy()
         for t, mask in enumerate(masks):
-            more, packetizer_state = self.packetizer.push(tokens[:, t], mask, packetizer_state)
+            more, packetizer_state = self.packetizer.push(tokens[:, t], mask, packetizer_state, report)
             packets += more
         seconds = {"encoder": encoder - began, "controller": controller - encoder, "packets": clock() - controller}
         effective = [form.effective(mask) for mask in masks]

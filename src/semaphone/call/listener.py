@@ -1,0 +1,160 @@
+"""The incoming half of a call: RTP packets → jitter buffer → recovery → decoder → what is heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semaphone.call.jitter_buffer import Arrival, Due, JitterBuffer, JitterConfig
+from semaphone.call.report import Delays, Traffic
+from semaphone.call.silence import ComfortNoise
+from semaphone.call.speaker import Voice
+from semaphone.call.stretch import stretch
+from semaphone.link.receiver import Receiver, ReceiverState
+from semaphone.packet.format import PacketFormat
+from semaphone.packet.rtp import RtpPacket, unwrap
+
+if TYPE_CHECKING:
+    from semaphone.audio import Samples
+    from semaphone.call.ends import Sink
+
+MARGIN = (0.01, 0.12)  # s from deadline to play, least and most
+CROSSFADE = 0.01  # s, of a splice
+CLOCKS = 0.01  # s by which a block gives way to a loudspeaker with a clock of its own
+NEVER = -1e9
+
+
+class Listener:
+    """One talk at a time; `start` begins it."""
+
+    def __init__(self, voice: Voice, sink: Sink, delays: Delays) -> None:
+        self.voice, self.sink, self.delays = voice, sink, delays
+        self.rate = voice.codec.info.sample_rate
+        self.traffic = Traffic()
+        self.buffer: JitterBuffer | None = None
+        self.played = self.silent = self.stretched = self.too_late = 0
+        self.captured: tuple[int, float] | None = None  # a timestamp and when it was spoken (s, our loop's clock)
+        self.last_block = NEVER  # when one with speech was played
+        self._receiver = Receiver(voice.codec, voice.recovery, voice.form)
+        self._state: ReceiverState | None = None
+        self._noise = ComfortNoise()
+        self._executor = ThreadPoolExecutor(1, "decoder")
+        self._awake = asyncio.Event()
+        self._beginning: float | None = None  # when the first sample was heard
+        self._position = 0  # samples given to the sink
+        self._decoding = 0.02  # s that decoding takes at most, lately
+
+    async def warm_up(self) -> None:
+        """The first call of a model is slow: let it be one that nobody waits for."""
+        nothing = (None,) * len(self.voice.form.sequences_of(0))
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._receiver.step, nothing)
+
+    def start(self, form: PacketFormat, ssrc: int) -> None:
+        """The far side begins anew."""
+        self._receiver = Receiver(self.voice.codec, self.voice.recovery, form)
+        self._state = None
+        self.captured = None
+        self.buffer = JitterBuffer(JitterConfig(form, self.rate), ssrc)
+        self._awake.set()
+
+    def put(self, packet: RtpPacket, now: float) -> Arrival:
+        """A packet came in."""
+        assert self.buffer is not None
+        outcome = self.buffer.put(packet, now)
+        if outcome is Arrival.ACCEPTED:
+            self.traffic.packets += 1
+            self.traffic.payload_bytes += len(packet.payload)
+            self._awake.set()
+        return outcome
+
+    @property
+    def busy(self) -> bool:
+        """Is something left to be played?"""
+        return self.buffer is not None and self.buffer.pending
+
+    async def run(self) -> None:
+        """Plays each block when its time has come, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._awake.clear()
+            buffer = self.buffer
+            deadline = buffer.next_deadline if buffer is not None else None
+            wait = None if deadline is None else deadline - loop.time()
+            if wait is None or wait > 0:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), wait)
+                continue
+            assert buffer is not None
+            for due in buffer.pop(loop.time()):
+                await self._play(buffer, due)
+
+    async def _play(self, buffer: JitterBuffer, due: Due) -> None:
+        loop = asyncio.get_running_loop()
+        surplus = self.sink.surplus(due.play_at - loop.time())
+        speech, computation = await loop.run_in_executor(self._executor, self._render, due, surplus)
+        ready = loop.time()
+        late = round((ready - due.play_at) * self.rate)
+        if late > 0:
+            self.too_late += 1
+            speech = np.concatenate([np.zeros(min(late, len(speech)), np.float32), speech[late:]])
+        await loop.run_in_executor(self._executor, self._hear, speech, due, ready)
+        self._adapt(buffer, ready - due.deadline)
+        self._note(buffer, due, computation, ready)
+
+    def _render(self, due: Due, surplus: int) -> tuple[Samples, float]:
+        """Speech of a block and what it took, s. In the decoder's thread."""
+        if due.silent:
+            return self._noise.make(due.samples), 0.0
+        heard, self._state = self._receiver.step(due.payloads, self._state)
+        if any(due.payloads):
+            self._noise.learn(heard.speech)
+        most = round(CLOCKS * self.rate)
+        length = due.samples - (max(-most, min(surplus, most)) if abs(surplus) > most else 0)
+        speech = stretch(heard.speech, length, round(CROSSFADE * self.rate))
+        return speech, sum(heard.seconds.values())
+
+    def _hear(self, speech: Samples, due: Due, now: float) -> None:
+        if self._beginning is None:
+            self._beginning = due.play_at
+        gap = round((due.play_at - self._beginning) * self.rate) - self._position
+        if gap > 2:  # the stream was interrupted
+            self.sink.silence(gap)
+            self._position += gap
+        elif gap < -2:  # it went on earlier than it stopped
+            speech = speech[-gap:]
+            self._position += gap
+        self.sink.write(speech, due.play_at - now)
+        self._position += due.samples
+
+    def _adapt(self, buffer: JitterBuffer, took: float) -> None:
+        """The margin follows the slowest of the last blocks."""
+        self._decoding = min(max(took, self._decoding * 0.99), MARGIN[1])
+        buffer.margin = min(max(1.1 * self._decoding, MARGIN[0]), MARGIN[1])
+
+    def _note(self, buffer: JitterBuffer, due: Due, computation: float, ready: float) -> None:
+        self.played += not due.filler
+        self.silent += due.silent
+        self.stretched += due.samples != buffer.config.block_samples
+        if due.silent:
+            return
+        self.delays.add("decoder", computation)
+        self.delays.add("decoder_wait", max(ready - due.deadline - computation, 0.0))
+        self.delays.add("playout", max(due.play_at - ready, 0.0))
+        if due.waited is None:
+            return
+        self.last_block = ready
+        self.delays.add("buffer", due.waited)
+        if self.captured is not None:
+            timestamp, spoken = self.captured
+            block = unwrap(buffer.timestamp_of(due.block), timestamp, 32)
+            spoken += (block - timestamp) / self.rate
+            self.delays.add("mouth_to_ear", due.play_at + self.voice.codec.info.delay / self.rate - spoken)
+
+    def close(self) -> None:
+        """Waits for the decoder's thread and finishes the sink."""
+        self._executor.shutdown(cancel_futures=True)
+        self.sink.close()

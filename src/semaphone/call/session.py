@@ -1,0 +1,318 @@
+"""A call: two ends over UDP, each of which speaks and listens. docs/rtp-payload.md has what travels.
+
+report = await CallSession(voice, source, sink, CallOptions(listen=("0.0.0.0", 5004), key=key)).run()
+
+The network's loop does nothing that takes long: encoder and decoder run in threads of their own. An end that
+starts anew, changes its address or is not heard for a while is met again without anybody's help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from semaphone.call.control import Reports
+from semaphone.call.hello import Meeting, is_hello
+from semaphone.call.jitter_buffer import Arrival
+from semaphone.call.listener import Listener
+from semaphone.call.report import CallReport, Delays, Traffic, counts
+from semaphone.call.secure import Cipher, Refused
+from semaphone.call.speaker import PAYLOAD_TYPE, Speaker, Voice
+from semaphone.errors import InputError
+from semaphone.packet.bitstream import PacketError
+from semaphone.packet.rtcp import Bye, parse_rtcp
+from semaphone.packet.rtp import is_rtcp, parse_rtp
+from semaphone.packet.sph_header import SphHeader
+
+if TYPE_CHECKING:
+    from semaphone.call.ends import Sink, Source
+
+Address = tuple[str, int]
+UDP_HEADERS = 28  # bytes of IPv4 and UDP
+TICK = 0.25  # s
+GREET_AGAIN = 0.5  # s between hellos until someone answers
+UNHEARD = 1.5  # s without a packet, after which hellos are sent again
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """How an end of a call behaves."""
+
+    listen: Address | None = None  # to wait at; None: any free port
+    connect: Address | None = None  # whom to call; None: wait to be called
+    key: bytes | None = None  # None: nothing is encrypted
+    dtx: bool = False  # pauses are not sent
+    give_up: float = 60.0  # s without hearing anything, after which an end that has nothing more to say leaves
+
+    def __post_init__(self) -> None:
+        if self.listen is None and self.connect is None:
+            raise InputError("An end of a call listens or connects: name an address for one of them.")
+
+
+class CallSession(asyncio.DatagramProtocol):
+    """One end. `note` gets a line whenever something changes."""
+
+    def __init__(
+        self,
+        voice: Voice,
+        source: Source,
+        sink: Sink,
+        options: CallOptions,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.voice, self.options, self.note = voice, options, note
+        info = voice.codec.info
+        ssrc = secrets.randbits(32)
+        self.delays = Delays()
+        self.speaker = Speaker(voice, source, ssrc, self._send_rtp, self.delays, options.dtx)
+        self.listener = Listener(voice, sink, self.delays)
+        header = SphHeader(info.name, info.fingerprint, info.sample_rate, voice.form)
+        self.meeting = Meeting(ssrc, header, options.key)
+        self.reports = Reports(ssrc, self.speaker, self.listener)
+        # Every datagram counts once, in one of these.
+        self.refused: Counter[str] = Counter()
+        self.admitted: Counter[str] = Counter()
+        self.sent, self.received = Traffic(), Traffic()  # all datagrams
+        self.meetings = 0
+        self.met_at = 0.0
+        self.remote = options.connect
+        self.address: Address | None = None  # our own, once the socket is open
+        self._heard_at = self._greeted_at = -1e9
+        self._cipher: Cipher | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hung_up = False
+        self._last_complaint = ""
+        self._over: asyncio.Future[None]
+        self._transport: asyncio.DatagramTransport
+
+    # --- life
+
+    async def run(self) -> CallReport:
+        """Until both ends have nothing more to say, one of them hangs up, or the task is cancelled."""
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        try:
+            await asyncio.gather(self.speaker.warm_up(), self.listener.warm_up())
+            await self._open()
+            self._tasks = [loop.create_task(self.listener.run()), loop.create_task(self._tick())]
+            for task in self._tasks:
+                task.add_done_callback(self._ended)
+            await self._over
+        finally:
+            await self._leave()
+        return self.report()
+
+    async def _open(self) -> None:
+        v6 = ":" in (self.options.listen or self.remote or ("", 0))[0]
+        here = self.options.listen or ("::" if v6 else "0.0.0.0", 0)
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, local_addr=here)
+        except OSError as error:
+            raise InputError(f"Nothing can be received at {here[0]}:{here[1]}: {error.strerror or error}.") from error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self.address = transport.get_extra_info("sockname")[:2]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self._over.done():
+            self._over.set_exception(cast("BaseException", task.exception()))
+
+    async def _leave(self) -> None:
+        if self._cipher is not None and not self._hung_up:
+            for _ in range(3):  # one may be lost
+                self._send_rtcp(self.reports.goodbye(asyncio.get_running_loop().time()))
+                await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.speaker.close()
+        self.listener.close()
+        if hasattr(self, "_transport"):
+            self._transport.close()
+
+    async def _tick(self) -> None:
+        """What has to happen from time to time."""
+        loop = asyncio.get_running_loop()
+        next_report = loop.time() + 1.0
+        while not self._finished(loop.time()):
+            now = loop.time()
+            pause = GREET_AGAIN if self._cipher is None else 2 * GREET_AGAIN
+            lost = self._cipher is None or now - self._heard_at > UNHEARD
+            if lost and self.remote is not None and now - self._greeted_at >= pause:
+                self._greeted_at = now
+                self._send(self.meeting.hello())
+            if self._cipher is not None and now >= next_report:
+                next_report = now + random.uniform(0.9, 1.1)  # RFC 3550 §6.2: not all at the same time
+                self._send_rtcp(self.reports.compound(now))
+            await asyncio.sleep(TICK)
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _finished(self, now: float) -> bool:
+        if self.listener.busy:
+            return False
+        if self._hung_up:
+            return True
+        if not (self.speaker.done and self.meetings):
+            return False
+        return self.reports.far_side_quiet or now - self._heard_at > self.options.give_up
+
+    # --- packets out
+
+    def _send(self, data: bytes) -> None:
+        if self.remote is not None and not self._transport.is_closing():
+            self._send_to(data, self.remote)
+
+    def _send_to(self, data: bytes, addr: Address) -> None:
+        self.sent.packets += 1
+        self.sent.wire_bytes += len(data) + UDP_HEADERS
+        self._transport.sendto(data, addr)
+
+    def _send_rtp(self, packet: bytes) -> None:
+        if self._cipher is not None:
+            self._send(self._cipher.protect(packet))
+
+    def _send_rtcp(self, packet: bytes) -> None:
+        if self._cipher is not None:
+            self._send(self._cipher.protect_rtcp(packet))
+
+    # --- packets in
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """Whatever comes: nothing that a stranger sends may end the call."""
+        self.received.packets += 1
+        self.received.wire_bytes += len(data) + UDP_HEADERS
+        now = asyncio.get_running_loop().time()
+        try:
+            if is_hello(data):
+                self._hello(data, addr[:2], now)
+            elif self._cipher is None:
+                self.refused["before the hello"] += 1
+            elif is_rtcp(data):
+                self._rtcp(self._cipher.unprotect_rtcp(data), now)
+                self.admitted["rtcp"] += 1
+                self._hear(addr[:2], now)
+            elif self._rtp(self._cipher.unprotect(data), now):
+                self._hear(addr[:2], now)
+        except Refused as reason:
+            self.refused[str(reason)] += 1
+        except InputError:
+            self.refused["malformed"] += 1
+
+    def _hear(self, addr: Address, now: float) -> None:
+        """Something real has come. Encrypted, it may tell of a new address, which no stranger can make up."""
+        self._heard_at = now
+        if addr != self.remote and self.options.key is not None:
+            self.remote = addr
+            self.note(f"the other side is at {addr[0]}:{addr[1]} now")
+
+    def _hello(self, data: bytes, addr: Address, now: float) -> None:
+        try:
+            met = self.meeting.receive(data)
+        except InputError as error:
+            self.refused["hello"] += 1
+            if str(error) != self._last_complaint:
+                self._last_complaint = str(error)
+                self.note(str(error))
+            return
+        self.admitted["hello"] += 1
+        if met.new or (met.fresh and self.options.key is None):
+            self.remote = addr
+            self._heard_at = now
+        if met.new:
+            self._begin(addr, now)
+        if met.answer is not None:
+            self._send_to(met.answer, addr)
+
+    def _begin(self, addr: Address, now: float) -> None:
+        """The other end is there, or there again."""
+        peer = self.meeting.peer
+        assert peer is not None
+        self._cipher = self.meeting.cipher()
+        self.speaker.renumber()
+        self.reports.begin()
+        self.listener.start(peer.header.format, peer.ssrc)
+        self.meetings += 1
+        again = "again " if self.meetings > 1 else ""
+        how = "encrypted" if self.options.key is not None else "NOT encrypted"
+        self.note(f"met {addr[0]}:{addr[1]} {again}({how})")
+        if self.meetings == 1:
+            self.met_at = now
+            task = asyncio.get_running_loop().create_task(self.speaker.run())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    def _rtp(self, data: bytes, now: float) -> bool:
+        packet = parse_rtp(data)
+        if packet.payload_type != PAYLOAD_TYPE:
+            self.refused["payload type"] += 1
+            return False
+        self.admitted["rtp"] += 1
+        outcome = self.listener.put(packet, now)
+        buffer = self.listener.buffer
+        assert buffer is not None
+        self.speaker.loss_rate = buffer.reported
+        if buffer.losses.packets:
+            self.speaker.heard_loss = buffer.losses.report().loss_rate
+        return outcome in (Arrival.ACCEPTED, Arrival.LATE)
+
+    def _rtcp(self, data: bytes, now: float) -> None:
+        packets = parse_rtcp(data)
+        peer = self.meeting.peer
+        if not packets or peer is None or getattr(packets[0], "ssrc", None) != peer.ssrc:
+            raise PacketError("The RTCP packet is not of the other end.")
+        self.reports.receive(packets, now)
+        if any(isinstance(packet, Bye) and peer.ssrc in packet.sources for packet in packets) and not self._hung_up:
+            self._hung_up = True
+            self.note("the other side has hung up")
+
+    # --- the end
+
+    def report(self) -> CallReport:
+        """How it went, up to now."""
+        info, form = self.voice.codec.info, self.voice.form
+        seconds = max(asyncio.get_running_loop().time() - self.met_at, 1e-9) if self.meetings else 0.0
+        buffer = self.listener.buffer
+        losses = buffer.losses.report() if buffer is not None else None
+        out, into = self.speaker.traffic, self.listener.traffic
+        latency = self.delays.quantiles()
+        reported = self.speaker.loss_rate
+
+        def rate(size: int) -> float:
+            return round(8 * size / seconds, 1) if seconds else 0.0
+
+        return CallReport(
+            codec=info.name,
+            encrypted=self.options.key is not None,
+            seconds=round(seconds, 3),
+            meetings=self.meetings,
+            context_ms=round(1000 * form.block_duration, 1),
+            lookahead_ms=round(1000 * info.delay / info.sample_rate, 1),
+            sent_payload_bps=rate(out.payload_bytes),
+            sent_gross_bps=rate(self.sent.wire_bytes),
+            received_payload_bps=rate(into.payload_bytes),
+            received_gross_bps=rate(self.received.wire_bytes),
+            packets_sent=out.packets,
+            packets_received=into.packets,
+            loss_rate=round(losses.lost / max(losses.packets, 1), 5) if losses is not None else 0.0,
+            conditional_loss=round(losses.conditional, 4) if losses is not None else 0.0,
+            mean_burst=round(losses.mean_burst, 3) if losses is not None else 0.0,
+            reported_loss_rate=reported,
+            blocks_played=self.listener.played,
+            blocks_silent=self.listener.silent,
+            blocks_stretched=self.listener.stretched,
+            too_late=self.listener.too_late,
+            overruns=self.speaker.overruns,
+            jitter_ms=round(1000 * buffer.jitter.jitter, 2) if buffer is not None else 0.0,
+            round_trip_ms=self.reports.round_trip_ms,
+            latency_ms=latency,
+            arrivals=counts(buffer.counts) if buffer is not None else {},
+            refused=counts(self.refused),
+        )

@@ -1,0 +1,153 @@
+"""The outgoing half of a call: speech → tokens → RTP packets. Models run in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semaphone.call.report import Delays, Traffic
+from semaphone.call.silence import VoiceDetector
+from semaphone.codec.base import Codec
+from semaphone.controller.base import Controller, FixedController, Mask
+from semaphone.link.transmitter import Sent, Transmitter, TransmitterState
+from semaphone.packet.format import PacketFormat
+from semaphone.packet.packetizer import Packet, PacketizerState
+from semaphone.packet.rtp import RtpPacket, serialize_rtp
+from semaphone.recovery.base import Recovery
+
+if TYPE_CHECKING:
+    from semaphone.audio import Samples
+    from semaphone.call.ends import Source
+
+PAYLOAD_TYPE = 96
+FURTHEST_BEHIND = 0.5  # s: what was spoken longer ago is not encoded any more
+KEEPALIVE = 6  # blocks of silence, one of which is sent
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What an end of a call speaks."""
+
+    codec: Codec
+    controller: Controller
+    recovery: Recovery
+    form: PacketFormat  # of what it sends
+
+    @property
+    def block_samples(self) -> int:
+        """Samples of a block."""
+        return self.form.chunks_per_block * self.codec.info.chunk_samples
+
+
+class Speaker:
+    """Speech in, RTP packets out through `send`."""
+
+    def __init__(
+        self, voice: Voice, source: Source, ssrc: int, send: Callable[[bytes], None], delays: Delays, dtx: bool
+    ) -> None:
+        self.voice, self.source, self.ssrc, self._send, self.delays = voice, source, ssrc, send, delays
+        self.traffic = Traffic()
+        self.loss_rate: float | None = None  # of what we send, as the far side reports it
+        self.heard_loss: float | None = None  # of what we hear, to be reported
+        self.mask = Mask(0, 0)  # of the last chunk
+        self.overruns = 0
+        self.done = False
+        self._transmitter = Transmitter(voice.codec, voice.controller, voice.form)
+        self._quiet = Transmitter(voice.codec, FixedController(0, 0), voice.form)
+        self._detector = VoiceDetector() if dtx else None
+        self._state = TransmitterState()
+        self._silent_blocks = 0
+        self._executor = ThreadPoolExecutor(1, "encoder")
+        self._timestamp = secrets.randbits(32)
+        self._last = (self._timestamp, 0.0)  # timestamp and time of the last block's first sample
+        self.renumber()
+
+    def renumber(self) -> None:
+        """Packet numbers start anew with new keys, low, so that they do not wrap before SRTP hears the first."""
+        self._sequence = secrets.randbits(15)
+        self._marker = True
+
+    async def warm_up(self) -> None:
+        """The first call of a model is slow: let it be one that nobody waits for."""
+        silence = np.zeros(self.voice.block_samples, np.float32)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._quiet.step, silence)
+
+    async def run(self) -> None:
+        """Until the source has nothing more to say."""
+        loop = asyncio.get_running_loop()
+        size = self.voice.block_samples
+        async for block, spoken in self.source.blocks(size):
+            waiting = loop.time() - spoken - self.voice.form.block_duration
+            if waiting > FURTHEST_BEHIND:
+                self.overruns += 1
+                self._skip()
+                continue
+            sent = await loop.run_in_executor(self._executor, self._encode, block)
+            self._note(sent, spoken, loop.time())
+            self._send_block(sent.packets)
+        self._send_block(self._transmitter.finish(self._state))
+        self.done = True
+
+    def _skip(self) -> None:
+        """Time goes on, in blocks, without packets."""
+        packetizer = self._state.packetizer or PacketizerState()
+        self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
+
+    def _encode(self, block: Samples) -> Sent:
+        loss_rate = self.loss_rate or 0.0
+        if self._detector is None or self._detector.speaks(block):
+            self._silent_blocks = 0
+            sent, self._state = self._transmitter.step(block, self._state, loss_rate, self.heard_loss)
+            return sent
+        self._silent_blocks += 1
+        sent, state = self._quiet.step(block, self._state, loss_rate, self.heard_loss)
+        self._state = replace(state, controller=self._state.controller)
+        return sent
+
+    def _note(self, sent: Sent, spoken: float, now: float) -> None:
+        computation = sum(sent.seconds.values())
+        self.delays.add("encoder", computation)
+        self.delays.add("encoder_wait", max(now - spoken - self.voice.form.block_duration - computation, 0.0))
+        self.mask = sent.masks[-1]
+        if sent.packets:
+            self._last = (self._timestamp_of(sent.packets[0].block), spoken)
+
+    def _timestamp_of(self, block: int) -> int:
+        return (self._timestamp + block * self.voice.block_samples) % 2**32
+
+    def _send_block(self, packets: list[Packet]) -> None:
+        if self._silent_blocks > 1 and self._silent_blocks % KEEPALIVE:
+            self._marker = True  # of the next packet, which begins a talk spurt or renews the silence
+            return
+        loop = asyncio.get_running_loop()
+        for i, packet in enumerate(packets):
+            delay = self.voice.form.spacing * (i % self.voice.form.packets_per_block)
+            if delay:
+                loop.call_later(delay, self._send_packet, packet)
+            else:
+                self._send_packet(packet)
+
+    def _send_packet(self, packet: Packet) -> None:
+        timestamp = self._timestamp_of(packet.block)
+        rtp = RtpPacket(PAYLOAD_TYPE, self._sequence, timestamp, self.ssrc, packet.payload, self._marker)
+        self._sequence = (self._sequence + 1) % 2**16
+        self._marker = False
+        self.traffic.packets += 1
+        self.traffic.payload_bytes += len(packet.payload)
+        self._send(serialize_rtp(rtp))
+
+    def rtp_time(self, now: float) -> int:
+        """The timestamp that speech spoken `now` has (s, the loop's clock)."""
+        timestamp, spoken = self._last
+        return round(timestamp + (now - spoken) * self.voice.codec.info.sample_rate) % 2**32
+
+    def close(self) -> None:
+        """Waits for the encoder's thread."""
+        self.source.close()
+        self._executor.shutdown(cancel_futures=True)

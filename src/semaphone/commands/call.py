@@ -1,0 +1,254 @@
+"""`semaphone call`: talk with another machine over UDP."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from semaphone.commands import _link
+from semaphone.errors import InputError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rich.table import Table
+
+    from semaphone.call.ends import Sink, Source
+    from semaphone.call.report import CallReport
+    from semaphone.call.session import CallOptions, CallSession
+    from semaphone.call.speaker import Voice
+    from semaphone.codec.base import Codec
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "call",
+        help="talk with another machine over UDP",
+        description="Talk over UDP, both ways at once, encrypted. One end listens, the other one connects; both need "
+        "the same key file and codec. Ctrl-C hangs up.",
+        epilog="example: semaphone call --new-key k;  semaphone call --listen :5004 --key-file k;  "
+        "semaphone call --connect host:5004 --key-file k --in a.wav --out b.wav",
+    )
+    parser.add_argument("--new-key", metavar="FILE", help="make a key file, and do nothing else")
+    parser.add_argument("--listen", metavar="[HOST]:PORT", help="wait here to be called")
+    parser.add_argument("--connect", metavar="HOST:PORT", help="call whoever listens there")
+    parser.add_argument("--key-file", metavar="FILE", help="the key that both ends have")
+    parser.add_argument("--plain", action="store_true", help="do without encryption: anyone can listen and interfere")
+    parser.add_argument(
+        "--in",
+        dest="input",
+        default="microphone",
+        metavar="FILE",
+        help="what to say, at the pace of speech: a recording, - (raw 16-bit PCM), none, or microphone (default)",
+    )
+    parser.add_argument(
+        "--out",
+        dest="output",
+        default="loudspeaker",
+        metavar="FILE",
+        help="where to hear: a .wav or .flac file, - (raw 16-bit PCM), none, or loudspeaker (default)",
+    )
+    _link.add_sender_options(parser)
+    parser.add_argument("--bitrate", type=_link.whole, metavar="BPS", help="of tokens, spent as the losses ask for")
+    _link.add_recovery_option(parser)
+    parser.add_argument("--dtx", action="store_true", help="do not send pauses")
+    parser.add_argument("--give-up", default="60s", metavar="TIME", help="leave after hearing nothing for so long")
+    parser.add_argument("--dashboard", action="store_true", help="show rates, losses and delays while talking")
+    parser.add_argument("--report", metavar="FILE", help="write them as JSON at the end")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make a key, or talk."""
+    from semaphone.call.secure import new_key
+
+    if args.new_key is not None:
+        new_key(args.new_key)
+        print(f"{args.new_key} is the key; bring a copy to the other end by a way that nobody else can read.")
+        return 0
+    options = _options(args)
+    for target in (args.output, args.report):
+        if target is not None and target == args.input and target not in ("-", "none"):
+            raise InputError(f"{target} is named twice; input and outputs must be different files.")
+    report = _talk(args, options)
+    if args.report is not None:
+        import json
+
+        from semaphone.files import replacing
+
+        with replacing(args.report) as part:
+            part.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    if args.output != "-":
+        print(summary(report))
+    return 0
+
+
+def _options(args: argparse.Namespace) -> CallOptions:
+    from semaphone.call.address import parse_address, parse_duration
+    from semaphone.call.secure import check_srtp, read_key
+    from semaphone.call.session import CallOptions
+
+    if args.listen is None and args.connect is None:
+        raise InputError("Say --listen :5004 to be called, or --connect HOST:5004 to call.")
+    if args.plain == (args.key_file is not None):
+        raise InputError(
+            "A call is encrypted with --key-file FILE (semaphone call --new-key FILE makes one), or --plain by name."
+        )
+    if not args.plain:
+        check_srtp()
+    return CallOptions(
+        listen=parse_address(args.listen) if args.listen is not None else None,
+        connect=parse_address(args.connect, "127.0.0.1") if args.connect is not None else None,
+        key=None if args.plain else read_key(args.key_file),
+        dtx=args.dtx,
+        give_up=parse_duration(args.give_up),
+    )
+
+
+def _voice(args: argparse.Namespace, codec: Codec) -> Voice:
+    from dataclasses import replace
+
+    from semaphone.call.speaker import Voice
+    from semaphone.controller.budget import BudgetController
+
+    info = codec.info
+    form = replace(_link.packet_format(args, info), loss_report=True)
+    if args.bitrate is None:
+        return Voice(codec, _link.fixed_controller(args, info), _link.recovery_of(args, info), form)
+    if args.codebooks is not None or args.copies is not None:
+        raise InputError("--bitrate decides about codebooks and copies itself.")
+    transmissions = int(args.bitrate / (info.frame_rate * info.bits_per_token))
+    if transmissions < 1:
+        least = info.frame_rate * info.bits_per_token
+        raise InputError(f"A token a chunk takes {least:.1f} bit/s, so {args.bitrate} bit/s are too few.")
+    controller = BudgetController(transmissions, info.num_codebooks)
+    return Voice(codec, controller, _link.recovery_of(args, info), form)
+
+
+def _source(name: str, codec: Codec) -> Source:
+    from semaphone.call.ends import FileSource, Nobody
+
+    if name == "none":
+        return Nobody()
+    if name == "microphone":
+        from semaphone.call.device import Microphone
+
+        return Microphone(codec.info.sample_rate)
+    return FileSource(name, codec.info.sample_rate, codec.info.delay)
+
+
+def _sink(name: str, codec: Codec) -> Sink:
+    from semaphone.call.ends import FileSink, Nobody
+
+    if name == "none":
+        return Nobody()
+    if name == "loudspeaker":
+        from semaphone.call.device import Loudspeaker
+
+        return Loudspeaker(codec.info.sample_rate)
+    return FileSink(name, codec.info.sample_rate)
+
+
+def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
+    import asyncio
+    import contextlib
+    import signal
+    import sys
+
+    import torch
+
+    from semaphone.call.session import CallSession
+
+    # Encoder and decoder have a thread each; more would only get in their way.
+    torch.set_num_threads(1)
+    codec = _link.codec_of(args)
+    voice = _voice(args, codec)
+    source, sink = _source(args.input, codec), _sink(args.output, codec)
+    lines: list[str] = []
+
+    def note(line: str) -> None:
+        lines.append(line)
+        if not args.dashboard:
+            print(line, file=sys.stderr, flush=True)
+
+    async def talking() -> CallReport:
+        session = CallSession(voice, source, sink, options, note)
+        task = asyncio.get_running_loop().create_task(session.run())
+        # Hanging up is the usual end of a call and no error: the report and the recording are wanted.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+        if args.dashboard:
+            await _show(session, task, lines)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return session.report()
+
+    return asyncio.run(talking())
+
+
+async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: list[str]) -> None:
+    """A table of the call, drawn anew four times a second until the task is done."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        while not task.done():
+            live.update(_table(session, lines), refresh=True)
+            await asyncio.wait([task], timeout=0.25)
+        live.update(_table(session, lines), refresh=True)
+
+
+def _table(session: CallSession, lines: list[str]) -> Table:
+    from rich.table import Table
+
+    report, buffer, mask = session.report(), session.listener.buffer, session.speaker.mask
+    losses = buffer.losses.report() if buffer is not None else None
+    table = Table(title=lines[-1] if lines else "waiting for the other end")
+    for column in ("", "sent", "heard"):
+        table.add_column(column)
+
+    def percent(value: float | None) -> str:
+        return "–" if value is None else f"{value:.1%}"
+
+    table.add_row("payload, bit/s", f"{report.sent_payload_bps:.0f}", f"{report.received_payload_bps:.0f}")
+    table.add_row("gross, bit/s", f"{report.sent_gross_bps:.0f}", f"{report.received_gross_bps:.0f}")
+    table.add_row("packets", str(report.packets_sent), str(report.packets_received))
+    table.add_row(
+        "loss, last packets",
+        percent(report.reported_loss_rate),
+        percent(losses.loss_rate if losses is not None else None),
+    )
+    table.add_row("burst, packets", "", f"{report.mean_burst:.1f}")
+    table.add_row("codebooks + copies", f"{mask.sent} + {mask.twice}", "")
+    table.add_row("jitter, ms", "", f"{report.jitter_ms:.1f}")
+    for stage, delay in report.latency_ms.items():
+        sent = stage.startswith("encoder")
+        text = f"{delay.p50:.0f} (p99 {delay.p99:.0f})"
+        table.add_row(f"{stage}, ms", text if sent else "", "" if sent else text)
+    table.add_row("refused", "", ", ".join(f"{n} {what}" for what, n in report.refused.items()) or "0")
+    return table
+
+
+def summary(report: CallReport) -> str:
+    """The figures of a call in a few lines."""
+    if not report.meetings:
+        return "nobody was met"
+    round_trip = "" if report.round_trip_ms is None else f", round trip {report.round_trip_ms:.0f} ms"
+    ear = report.latency_ms.get("mouth_to_ear")
+    text = (
+        f"{report.seconds:.1f} s, {'encrypted' if report.encrypted else 'NOT encrypted'}: sent "
+        f"{report.sent_payload_bps:.0f} bit/s of payload, {report.sent_gross_bps:.0f} in all; heard "
+        f"{report.received_payload_bps:.0f}, {report.received_gross_bps:.0f} in all\n"
+        f"{report.packets_received} packets came, {report.loss_rate:.1%} were lost or late in bursts of "
+        f"{report.mean_burst:.1f}; jitter {report.jitter_ms:.1f} ms{round_trip}"
+    )
+    for stage, delay in report.latency_ms.items():
+        if stage != "mouth_to_ear":
+            text += f"\n{stage.replace('_', ' '):>14}: {delay.p50:6.1f} ms, p99 {delay.p99:6.1f} ms"
+    if ear is not None:
+        text += f"\n  mouth to ear: {ear.p50:6.1f} ms, p99 {ear.p99:6.1f} ms (of it {report.context_ms:.0f} context)"
+    return text

@@ -1,0 +1,64 @@
+"""A controller without a model: a bit rate is spent on more codebooks or on copies, as the losses ask for.
+
+With L transmissions a chunk, S codebooks go and C of them go twice, S + C = L. Of the two packets of a block both
+arrive with 1 − 2p + p·r, exactly one with 2 (p − p·r), r = P(second lost | first lost). Then the tokens that go
+twice are there, and every other one of the rest. A stage of the quantiser refines those before it, so what counts
+is the unbroken beginning of the codebooks. The split is taken that lets most arrive. So a link that gets worse
+first turns codebooks into copies. Where losses are so heavy that the link seems to be full, L falls, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from semaphone.controller.base import Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORTH = 0.8  # of a codebook, by that of the one before it: each stage leaves less of the error to the next
+HEAVY = 0.3  # a loss rate beyond which sending less may help
+BACK_OFF, RECOVER = 0.98, 1.005  # by which L changes with each chunk, in heavy loss and without it
+LEAST = 0.5  # of L that is always sent
+
+
+def best_split(transmissions: int, num_codebooks: int, loss_rate: float, conditional: float) -> Mask:
+    """(S, C) with S + C = `transmissions` (as far as the codec has codebooks) that lets most arrive."""
+    most = max(1, min(transmissions, 2 * num_codebooks))
+    one = 2 * (loss_rate - loss_rate * conditional)
+    both = max(1.0 - one - loss_rate * conditional, 0.0)
+    best, found = -1.0, Mask(1, 0)
+    for sent in range(min(most, num_codebooks), -(-most // 2) - 1, -1):
+        copied = most - sent
+        value = both * _worth(sent) + one * (_worth(copied) + (0.5 * WORTH**copied if copied < sent else 0.0))
+        if value > best + 1e-12:
+            best, found = value, Mask(sent, copied)
+    return found
+
+
+def _worth(codebooks: int) -> float:
+    return (1 - WORTH**codebooks) / (1 - WORTH)
+
+
+@dataclass
+class BudgetController:
+    """Follows the reported loss; `conditional` may be set between steps to what is known of r."""
+
+    transmissions: int  # L, a chunk, copies included
+    num_codebooks: int  # N_Q
+    conditional: float | None = field(default=None)  # r; None: losses are independent, r = p
+
+    def __post_init__(self) -> None:
+        if self.transmissions < 1 or self.num_codebooks < 1:
+            raise ValueError("at least one transmission a chunk and one codebook are needed")
+
+    def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
+        """See `Controller.step`. The state is the share of L that is spent now."""
+        share = 1.0 if state is None else float(state)
+        masks = []
+        for _ in range(latents.shape[1]):
+            share = max(share * BACK_OFF, LEAST) if loss_rate > HEAVY else min(share * RECOVER, 1.0)
+            r = loss_rate if self.conditional is None else max(loss_rate, self.conditional)
+            masks.append(best_split(round(self.transmissions * share), self.num_codebooks, loss_rate, r))
+        return masks, share

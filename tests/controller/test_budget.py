@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semaphone.controller.base import Mask
+from semaphone.controller.budget import BudgetController, best_split
+
+
+@given(st.integers(1, 40), st.integers(1, 32), st.floats(0, 1), st.floats(0, 1))
+def test_the_budget_is_spent(transmissions, codebooks, p, r) -> None:
+    mask = best_split(transmissions, codebooks, p, r)
+    assert 0 <= mask.twice <= mask.sent <= codebooks
+    assert mask.transmissions == min(transmissions, 2 * codebooks)
+
+
+def test_worse_links_get_more_copies() -> None:
+    copies = [best_split(8, 16, p, p).twice for p in (0, 0.02, 0.1, 0.2, 0.3)]
+    assert copies[0] == 0
+    assert copies == sorted(copies)
+    assert copies[-1] >= 3
+
+
+def test_copies_that_are_lost_together_are_worth_nothing() -> None:
+    assert best_split(8, 16, 0.3, 1.0) == Mask(8, 0)
+
+
+def test_in_heavy_loss_less_is_sent_and_then_more_again() -> None:
+    controller = BudgetController(8, 16)
+    masks, state = controller.step(torch.zeros(4, 100), 0.5, None)
+    assert masks[0].transmissions == 8
+    assert masks[-1].transmissions == 4
+    masks, _ = controller.step(torch.zeros(4, 200), 0.0, state)
+    assert masks[-1] == Mask(8, 0)
+
+
+def test_a_wrong_budget() -> None:
+    with pytest.raises(ValueError, match="at least one transmission"):
+        BudgetController(0, 16)
