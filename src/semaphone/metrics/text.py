@@ -20,6 +20,8 @@ from semaphone.metrics.pair import SCORING_RATE, NotScorable, Speech, is_silent
 
 _SHORTEST = SCORING_RATE // 10  # samples: a recogniser makes words up for less
 _SURE = 0.5  # under this probability of the language it found, Whisper's guess is not used
+_TOKENS_PER_S, _TOKENS_EXTRA = 8, 16  # nobody speaks faster
+_LOOPING = 2.4  # text that deflates to less than 1 / 2.4 repeats itself: Whisper's own criterion
 _PHONE_PIECE_S = 60  # hama hears an hour in pieces of a minute
 
 
@@ -112,15 +114,28 @@ def _find_language(speech: Speech) -> str:
     return str(found) if probability >= _SURE else "en"
 
 
-def _hear(speech: Speech, language: str | None, **options: bool) -> list[Any]:
-    """Whisper's segments."""
+def _hear(speech: Speech, language: str | None, **options: Any) -> list[Any]:
+    """Whisper's segments.
+
+    On badly damaged speech Whisper falls into loops ("the the the ..."). Its authors then draw anew at random; here
+    it may say no three words twice instead, so that the same speech always has the same words.
+    """
+    model = whisper.load_model()
+    settings: dict[str, Any] = {
+        "language": language,
+        "beam_size": 5,
+        "temperature": 0.0,
+        "condition_on_previous_text": False,
+        "max_new_tokens": _TOKENS_EXTRA + round(_TOKENS_PER_S * min(len(speech) / SCORING_RATE, 30.0)),
+        **options,
+    }
     try:
-        segments, _ = whisper.load_model().transcribe(
-            speech, language=language, beam_size=5, temperature=0.0, condition_on_previous_text=False, **options
-        )
+        segments = list(model.transcribe(speech, **settings)[0])
     except ValueError as error:
         raise NotScorable(f"Whisper doesn't know the language '{language}'") from error
-    return list(segments)
+    if any(segment.compression_ratio > _LOOPING for segment in segments):
+        segments = list(model.transcribe(speech, no_repeat_ngram_size=3, **settings)[0])
+    return segments
 
 
 def text_errors(reference: str, heard: str, language: str = "en") -> TextErrors:
