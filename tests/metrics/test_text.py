@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semaphone.errors import MissingExtraError
+from semaphone.metrics import whisper
 from semaphone.metrics.pair import NotScorable
 from semaphone.metrics.text import Transcript, edit_distance, phone_errors, phones, text_errors, transcribe
 
@@ -82,3 +84,18 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "jiwer", None)
     with pytest.raises(MissingExtraError, match=r"semaphone\[metrics\]"):
         text_errors("a", "b")
+
+
+def test_a_recogniser_that_loops_is_asked_again_without_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    class Looping:
+        def transcribe(self, speech: np.ndarray, **settings: object) -> tuple[list[SimpleNamespace], None]:
+            asked.append(settings)
+            loops = "no_repeat_ngram_size" not in settings
+            return [SimpleNamespace(text=" the" * 50 if loops else " the end", compression_ratio=9.0 * loops)], None
+
+    monkeypatch.setattr(whisper, "load_model", Looping)
+    speech = np.random.default_rng(9).normal(0, 0.1, 32000).astype(np.float32)
+    assert transcribe(speech, "en").text == "the end"
+    assert [settings["max_new_tokens"] for settings in asked] == [32, 32]
