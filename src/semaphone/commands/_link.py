@@ -38,7 +38,9 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
 
 def add_recovery_option(parser: argparse.ArgumentParser) -> None:
     """What fills the gaps."""
-    parser.add_argument("--recovery", choices=["hold", "none"], default="hold", help="what stands in for lost tokens")
+    parser.add_argument(
+        "--recovery", default="hold", help="what stands in for lost tokens: hold (default), none, or a file of weights"
+    )
 
 
 def fixed_controller(args: argparse.Namespace, info: CodecInfo) -> Controller:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from semaphone.codec.base import CodecInfo
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovery
 
 NAMES = ("hold", "none")
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 def load_recovery(name: str, info: CodecInfo) -> Recovery:
-    """The recovery called `name` for tokens of the codec `info`. Raises InputError for an unknown name."""
+    """`hold`, `none`, `lm` or a file of weights (.safetensors) → recovery for tokens of the codec `info`.
+
+    Raises InputError for an unknown name, missing weights, and weights of another codec.
+    """
     from semaphone.recovery.hold import HoldRecovery, NoRecovery
 
     if name == "hold":
         return HoldRecovery()
     if name == "none":
         return NoRecovery()
-    raise InputError(f"Unknown recovery {name!r}; there are {', '.join(NAMES)}.")
+    path = WEIGHTS / "nano-recovery.safetensors" if name == "lm" else Path(name)
+    if name == "lm" or path.suffix == ".safetensors":
+        return _language_model(path, info)
+    raise InputError(f"Unknown recovery {name!r}; there are {', '.join(NAMES)}, and files of weights (.safetensors).")
+
+
+def _language_model(path: Path, info: CodecInfo) -> Recovery:
+    from semaphone.recovery.lm import LmRecovery
+    from semaphone.recovery.rq_transformer import load
+
+    if not path.is_file():
+        raise InputError(f"There are no weights for recovery by a language model at {path}.")
+    return LmRecovery(load(path, info.fingerprint))

@@ -1,0 +1,131 @@
+"""`semaphone train recovery`: the language model that fills what was lost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from semaphone.commands import _link
+from semaphone.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rich.progress import Progress
+
+    from semaphone.codec.base import Codec
+    from semaphone.training.tokens import TokenSet
+
+    Report = Callable[[int, dict[str, Any]], None]
+
+
+def register(parts: Any) -> None:
+    """Add the part to `semaphone train`."""
+    parser = parts.add_parser(
+        "recovery",
+        help="the language model that fills what was lost",
+        description="Train recovery on the tokens of a codec: `nano` from scratch, or adapters (LoRA) for Moshi. "
+        "Tokens are made once and kept, by the codec's fingerprint.",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="recordings; its subfolders are groups")
+    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and weights")
+    parser.add_argument("--cache", metavar="DIR", help="where prepared speech and tokens are kept (default: OUT/cache)")
+    parser.add_argument("--codec", help="the codec whose tokens it learns (default: nano; mimi for Moshi)")
+    parser.add_argument("--model", choices=["nano", "moshi"], default="nano")
+    parser.add_argument("--moshi", metavar="FOLDER-OR-ID", help="Moshi's weights in transformers' format")
+    parser.add_argument("--precision", choices=["bfloat16", "int8"], default="bfloat16", help="of Moshi's weights")
+    parser.add_argument("--lora-rank", type=_link.whole, default=8, metavar="R", help="rank of Moshi's adapters")
+    parser.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the tokens, then train."""
+    from pathlib import Path
+
+    from semaphone.codec.registry import load_codec
+    from semaphone.commands._progress import progress
+
+    out = Path(args.out)
+    codec = load_codec(args.codec or ("nano" if args.model == "nano" else "mimi"))
+    with progress() as bar:
+        tokens = _tokens(args, out, codec, bar)
+        if args.model == "nano":
+            result = _train_nano(args, codec, tokens, out, bar)
+        else:
+            result = _train_moshi(args, codec, tokens, out, bar)
+    print(f"results in {result}")
+    return 0
+
+
+def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress) -> TokenSet:
+    from pathlib import Path
+
+    from semaphone.training.data import prepare_corpus
+    from semaphone.training.tokens import corpus_tokens
+
+    cache = Path(args.cache) if args.cache else out / "cache"
+    tasks: dict[str, Any] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(f"preparing {stage}", total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    corpus = prepare_corpus(Path(args.data), cache, None, report, want_f0=False)
+    bar.add_task("making tokens", total=None)
+    return corpus_tokens(codec, corpus, cache / "tokens")
+
+
+def _report(bar: Progress, total: int) -> Report:
+    task = bar.add_task("training", total=total)
+
+    def report(step: int, row: dict[str, Any]) -> None:
+        numbers = {name: value for name, value in row.items() if isinstance(value, float)}
+        text = ", ".join(f"{name} {value:.3f}" for name, value in list(numbers.items())[:5])
+        bar.update(task, completed=step, description=f"step {step}: {text}")
+        if not bar.console.is_terminal:
+            print(f"step {step}: {text}", flush=True)
+
+    return report
+
+
+def _train_nano(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: Path, bar: Progress) -> Path:
+    from dataclasses import fields, replace
+
+    from semaphone.commands.train import settings
+    from semaphone.recovery.rq_transformer import RQTransformerConfig
+    from semaphone.training.recovery import RecoveryTraining, train_recovery
+
+    defaults = RecoveryTraining()
+    known = {f.name: getattr(defaults, f.name) for f in fields(RecoveryTraining) if f.name not in ("model", "survival")}
+    info = codec.info
+    model = RQTransformerConfig(
+        codec=info.fingerprint, num_codebooks=info.num_codebooks, codebook_size=info.codebook_size
+    )
+    c = replace(settings(RecoveryTraining, known, args.set), model=model)
+    train, dev = tokens.split(0.03)
+    until = c.steps if args.steps is None else args.steps
+    return train_recovery(c, train, out, dev, until, _report(bar, until))
+
+
+def _train_moshi(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: Path, bar: Progress) -> Path:
+    from dataclasses import fields, replace
+
+    from semaphone.commands.train import settings
+    from semaphone.recovery.lora import add_lora, load_moshi
+    from semaphone.training.lora import LoraTraining, train_lora
+
+    if args.moshi is None:
+        raise InputError("Name Moshi's weights with --moshi, a folder or hub id in transformers' format.")
+    if args.lora_rank < 1:
+        raise InputError(f"A rank is at least 1, not {args.lora_rank}.")
+    defaults = LoraTraining()
+    known = {f.name: getattr(defaults, f.name) for f in fields(LoraTraining) if f.name not in ("rank", "survival")}
+    c = replace(settings(LoraTraining, known, args.set), rank=args.lora_rank)
+    model = load_moshi(args.moshi, codec, args.precision, report=bar.console.print, training=(c.rank, c.rows))
+    add_lora(model, rank=c.rank, alpha=c.alpha, depth=c.depth)
+    until = c.steps if args.steps is None else args.steps
+    return train_lora(c, model, tokens, out, until, _report(bar, until))

@@ -1,0 +1,58 @@
+"""`semaphone train` as a person would call it, with good settings and bad."""
+
+import numpy as np
+import pytest
+import soundfile
+from tests.codec.tiny import tiny_codec, tiny_model
+
+from semaphone.cli import main
+from semaphone.codec.nano_weights import save_nano
+from semaphone.recovery.registry import load_recovery
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("speech")
+    rng = np.random.default_rng(1)
+    for i in range(4):
+        soundfile.write(root / f"{i}.wav", 0.1 * rng.standard_normal(40_000), 16000)
+    save_nano(tiny_model(), root / "tiny.safetensors", {})
+    return root
+
+
+def arguments(folder, out, *more):
+    codec = str(folder / "tiny.safetensors")
+    return ["train", "recovery", "--data", str(folder), "--out", str(out), "--codec", codec, *more]
+
+
+@pytest.mark.slow
+def test_recovery_is_trained_and_can_be_named(folder, tmp_path, capsys):
+    small = ["--set", "batch=2", "--set", "crop=10", "--set", "rows=10", "--set", "dev_every=100"]
+    assert main([*arguments(folder, tmp_path, "--steps", "2"), *small]) == 0
+    weights = tmp_path / "recovery.safetensors"
+    load_recovery(str(weights), tiny_codec().info)
+    codec, source, out = str(folder / "tiny.safetensors"), str(folder / "0.wav"), str(tmp_path / "out.wav")
+    options = ["--codec", codec, "--channel", "uniform:0.3"]
+    assert main(["transmit", source, out, *options, "--recovery", str(weights)]) == 0
+    assert soundfile.info(out).frames == 40_000
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--set", "batch=x"], "NAME=VALUE"),
+        (["--set", "taste=1"], "no setting 'taste'"),
+        (["--set", "batch=0"], "at least 1"),
+        (["--set", "batch=1.5"], "of the kind"),
+        (["--model", "moshi"], "--moshi"),
+    ],
+)
+def test_wrong_settings(folder, tmp_path, capsys, more, sentence):
+    assert main(arguments(folder, tmp_path, *more)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_weights_that_are_not_there(folder, tmp_path, capsys):
+    codec, source, out = str(folder / "tiny.safetensors"), str(folder / "0.wav"), str(tmp_path / "out.wav")
+    assert main(["transmit", source, out, "--codec", codec, "--recovery", "no.safetensors"]) == 2
+    assert "no weights" in capsys.readouterr().err
