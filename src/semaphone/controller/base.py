@@ -34,6 +34,11 @@ class Mask(NamedTuple):
 class Controller(Protocol):
     """Latents and the reported loss rate → masks. `state` is `None` for a fresh stream."""
 
+    @property
+    def most(self) -> int:
+        """How many tokens of a chunk it sends at the most: the codec need not compute more."""
+        ...
+
     def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
         """Latents z_n [D, T] of T chunks of one stream, p in [0, 1] → one mask a chunk, next state."""
         ...
@@ -49,6 +54,11 @@ class FixedController:
     def __post_init__(self) -> None:
         if self.codebooks < 0 or not 0 <= self.copies <= self.codebooks:
             raise ValueError("copies must lie between 0 and codebooks")
+
+    @property
+    def most(self) -> int:
+        """See `Controller.most`."""
+        return self.codebooks
 
     def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
         """See `Controller.step`."""

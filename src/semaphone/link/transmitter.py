@@ -58,7 +58,8 @@ class Transmitter:
         form = self.packetizer.format
         clock = time.perf_counter
         began = clock()
-        encoded = self.codec.encode(torch.from_numpy(speech)[None], state.codec, form.num_codebooks)
+        most = max(1, min(self.controller.most, form.num_codebooks))
+        encoded = self.codec.encode(torch.from_numpy(speech)[None], state.codec, most)
         encoder = clock()
         masks, controller_state = self.controller.step(encoded.latents[0], loss_rate, state.controller)
         controller = clock()
