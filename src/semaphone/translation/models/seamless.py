@@ -13,6 +13,7 @@ features in and units out. Each segment is translated alone, as in the paper.
 from __future__ import annotations
 
 import functools
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,8 @@ class _FeaturesIn(nn.Module):
     main_input_name = "input_features"
 
     def forward(self, input_features: Tensor, **_: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        return BaseModelOutput(last_hidden_state=input_features)
+        outputs = importlib.import_module("transformers.modeling_outputs")
+        return outputs.BaseModelOutput(last_hidden_state=input_features)
 
 
 class _UnitsOut(nn.Module):
@@ -67,18 +67,18 @@ class _UnitsOut(nn.Module):
 def _load(weights: str) -> tuple[Any, Any, Any]:
     """Model, feature extractor and tokenizer (None where a folder has none)."""
     try:
-        from transformers import AutoTokenizer, SeamlessM4TFeatureExtractor, SeamlessM4Tv2ForSpeechToSpeech
+        library: Any = importlib.import_module("transformers")
     except ImportError:
         raise MissingExtraError("Seamless", "large") from None
     name = weights or DEFAULT_WEIGHTS
     try:
-        model = SeamlessM4Tv2ForSpeechToSpeech.from_pretrained(name)
+        model = library.SeamlessM4Tv2ForSpeechToSpeech.from_pretrained(name)
         if not Path(name).is_dir() or (Path(name) / "preprocessor_config.json").is_file():
-            extractor = SeamlessM4TFeatureExtractor.from_pretrained(name)
+            extractor = library.SeamlessM4TFeatureExtractor.from_pretrained(name)
         else:
-            extractor = SeamlessM4TFeatureExtractor()
+            extractor = library.SeamlessM4TFeatureExtractor()
         has_words = not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").is_file()
-        tokenizer = AutoTokenizer.from_pretrained(name) if has_words else None
+        tokenizer = library.AutoTokenizer.from_pretrained(name) if has_words else None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"Seamless could not be loaded from {name} ({reason}).") from None
