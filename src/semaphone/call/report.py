@@ -58,7 +58,8 @@ class CallReport:
     blocks_played: int
     blocks_silent: int
     blocks_stretched: int
-    too_late: int  # blocks whose computation was not ready in time
+    too_late: int  # blocks that were not ready in time, and so lost their beginning
+    skipped: int  # blocks that were not decoded, because all of their time had passed
     overruns: int  # blocks that were never encoded because the machine did not keep up
     jitter_ms: float
     round_trip_ms: float | None

@@ -309,6 +309,7 @@ class CallSession(asyncio.DatagramProtocol):
             blocks_silent=self.listener.silent,
             blocks_stretched=self.listener.stretched,
             too_late=self.listener.too_late,
+            skipped=self.listener.skipped,
             overruns=self.speaker.overruns,
             jitter_ms=round(1000 * buffer.jitter.jitter, 2) if buffer is not None else 0.0,
             round_trip_ms=self.reports.round_trip_ms,

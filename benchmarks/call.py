@@ -1,0 +1,150 @@
+"""A long call between two processes through `semaphone relay`: delay, losses, memory and quality.
+
+    python benchmarks/call.py SPEECH.wav [--seconds 600] [--codec nano] [--weather=--loss 0.2 --jitter 30ms ...]
+
+Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, their
+memory after a minute and at the end, and PLCMOS of what was heard beside that of the simulation at the loss that
+the call had (means over stretches of 10 s, with 95 % intervals; needs the extra `metrics`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WEATHER = "--loss 0.2 --jitter 30ms --reorder 0.05"
+STRETCH = 10.0  # s that PLCMOS is taken over
+
+
+def free_port() -> int:
+    """A UDP port that nobody uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launch(*arguments: str) -> subprocess.Popen[bytes]:
+    """A command of semaphone in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "semaphone", *arguments])
+
+
+def megabytes(process: subprocess.Popen[bytes]) -> float:
+    """Resident memory of a running process (Linux), 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        return int(text.split("VmRSS:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return 0.0
+
+
+def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both ends' reports, with their memory."""
+    port, door, key = free_port(), free_port(), folder / "key"
+    subprocess.run([sys.executable, "-m", "semaphone", "call", "--new-key", str(key)], check=True)
+    common = ["--key-file", str(key), "--codec", args.codec, "--recovery", args.recovery, "--in", str(speech)]
+    relay = launch("relay", "--listen", f"127.0.0.1:{door}", "--to", f"127.0.0.1:{port}", *shlex.split(args.weather))
+    ends = []
+    for name, address in (("a", ["--listen", f"127.0.0.1:{port}"]), ("b", ["--connect", f"127.0.0.1:{door}"])):
+        out = ["--out", str(folder / f"{name}.wav"), "--report", str(folder / f"{name}.json")]
+        ends.append(launch("call", *address, *common, *out))
+    began, memory = time.monotonic(), []
+    while any(end.poll() is None for end in ends):
+        time.sleep(1.0)
+        memory.append([megabytes(end) for end in ends])
+        if time.monotonic() - began > args.seconds + 300:
+            raise SystemExit("the call does not end")
+    relay.send_signal(signal.SIGINT)
+    relay.wait()
+    reports = []
+    for i, name in enumerate("ab"):
+        grown = [sample[i] for sample in memory if sample[i]]
+        report = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        reports.append({**report, "megabytes": (grown[min(60, len(grown) - 1)], grown[-1])})
+    return reports
+
+
+def simulated(speech: Path, loss: float, args: argparse.Namespace) -> np.ndarray[Any, Any]:
+    """What the simulation makes of the same recording at the same loss."""
+    from semaphone.audio import read_blocks
+    from semaphone.channel.erasure import Uniform
+    from semaphone.codec.registry import load_codec
+    from semaphone.controller.base import FixedController
+    from semaphone.link.simulate import Link, simulate
+    from semaphone.packet.format import PacketFormat
+    from semaphone.recovery.registry import load_recovery
+
+    codec = load_codec(args.codec)
+    info = codec.info
+    form = PacketFormat(info.num_codebooks, info.codebook_size, info.frame_rate, loss_report=True)
+    recovery = load_recovery(args.recovery, info)
+    link = Link(codec, FixedController(min(8, info.num_codebooks), 2), form, recovery, Uniform(loss))
+    return np.concatenate(list(simulate(read_blocks(speech, info.sample_rate), link, seed=7)))
+
+
+def plcmos_of(samples: np.ndarray[Any, Any]) -> str:
+    """Mean over stretches, with its interval."""
+    from semaphone.metrics.bootstrap import bootstrap_mean
+    from semaphone.metrics.pair import NotScorable
+    from semaphone.metrics.quality import plcmos
+
+    size = int(STRETCH * 16000)
+    scores = []
+    for start in range(0, len(samples) - size + 1, size):
+        try:
+            scores.append(plcmos(samples[start : start + size]))
+        except NotScorable:  # nothing at all was heard
+            scores.append(1.0)
+    interval = bootstrap_mean(scores, np.random.default_rng(0))
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}] over {len(scores)} stretches"
+
+
+def main() -> None:
+    """Call, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("speech", type=Path)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--codec", default="nano")
+    parser.add_argument("--recovery", default="hold")
+    parser.add_argument("--weather", default=WEATHER, help=f"options of semaphone relay (default {WEATHER})")
+    parser.add_argument("--no-quality", action="store_true", help="leave PLCMOS out")
+    args = parser.parse_args()
+
+    import soundfile
+
+    from semaphone.audio import read_audio, to_pcm16
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        samples = read_audio(args.speech, 16000)
+        speech = folder / "speech.wav"
+        soundfile.write(speech, to_pcm16(np.resize(samples, int(args.seconds * 16000))), 16000)
+        reports = call(folder, speech, args)
+        for end, report in zip(("listening", "calling"), reports, strict=True):
+            print(f"{end}: {report['seconds']:.0f} s, {report['loss_rate']:.1%} lost or late, {report['arrivals']}")
+            print(f"  blocks: {report['blocks_played']} played, {report['blocks_stretched']} of them stretched,")
+            print(
+                f"  {report['too_late']} decoded too late, {report['skipped']} skipped, {report['overruns']} not encoded"
+            )
+            first, last = report["megabytes"]
+            print(f"  memory after a minute and at the end: {first:.1f} and {last:.1f} MB")
+            for stage, delay in report["latency_ms"].items():
+                print(f"  {stage:14}{delay['p50']:8.1f} ms  p99 {delay['p99']:8.1f} ms")
+        if not args.no_quality:
+            heard, _ = soundfile.read(folder / "a.wav", dtype="float32")
+            print("PLCMOS of the call:      ", plcmos_of(heard[: int(args.seconds * 16000)]))
+            print("PLCMOS of the simulation:", plcmos_of(simulated(speech, reports[0]["loss_rate"], args)))
+
+
+if __name__ == "__main__":
+    main()
