@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from semaphone.codec.features import mel_filters
 
-
 # Mel magnitudes below it are as good as silence: noise 75 dB below full scale, in the 32 ms window.
 FLOOR = 5e-3
 
