@@ -16,6 +16,11 @@ from torch.nn import functional as F
 FEW = 64  # frames of all streams together that count as few
 
 
+def _present(bias: Tensor | None) -> Tensor:
+    assert bias is not None
+    return bias
+
+
 class CausalConv(nn.Module):
     """1-D convolution that sees `kernel - stride` frames of the past and none of the future.
 
@@ -25,6 +30,8 @@ class CausalConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, groups=groups)
+        # Biases of the usual size would be louder than a quiet signal, and the norm after it would pass on little else.
+        nn.init.zeros_(_present(self.conv.bias))
         self.inputs, self.past = inputs, kernel - stride
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -36,8 +43,7 @@ class CausalConv(nn.Module):
         if seen.shape[0] * seen.shape[1] > FEW or torch.is_grad_enabled():
             return self.conv(seen.transpose(1, 2)).transpose(1, 2), past
         # A convolution over a few frames costs more to set up than to compute: write it out as a product.
-        weight, bias = self.conv.weight, self.conv.bias
-        assert bias is not None
+        weight, bias = self.conv.weight, _present(self.conv.bias)
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
         if self.conv.groups > 1:
             return (frames * weight[:, 0]).sum(-1) + bias, past
@@ -53,6 +59,9 @@ class ConvNeXt(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, expansion * width)
         self.narrow = nn.Linear(expansion * width, width)
+        for layer in (self.widen, self.narrow):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -67,6 +76,7 @@ class Upsample(nn.Module):
     def __init__(self, inputs: int, outputs: int, factor: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, factor * outputs)
+        nn.init.zeros_(self.linear.bias)
         self.factor = factor
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:

@@ -82,6 +82,7 @@ class Encoder(nn.Module):
         # A straight way past the depth: without it only a few directions of the latents ever come to life.
         self.direct = nn.Linear(FRAMES * self.features.width, c.latent_dim)
         nn.init.orthogonal_(self.direct.weight)
+        nn.init.zeros_(self.direct.bias)
 
     def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         before = state if state is not None else (None, None)
