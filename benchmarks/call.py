@@ -133,9 +133,8 @@ def main() -> None:
         for end, report in zip(("listening", "calling"), reports, strict=True):
             print(f"{end}: {report['seconds']:.0f} s, {report['loss_rate']:.1%} lost or late, {report['arrivals']}")
             print(f"  blocks: {report['blocks_played']} played, {report['blocks_stretched']} of them stretched,")
-            print(
-                f"  {report['too_late']} decoded too late, {report['skipped']} skipped, {report['overruns']} not encoded"
-            )
+            late, skipped = report["too_late"], report["skipped"]
+            print(f"  {late} decoded too late, {skipped} skipped, {report['overruns']} not encoded in time")
             first, last = report["megabytes"]
             print(f"  memory after a minute and at the end: {first:.1f} and {last:.1f} MB")
             for stage, delay in report["latency_ms"].items():

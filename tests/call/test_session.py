@@ -33,9 +33,7 @@ def test_a_call_through_bad_weather() -> None:
         relay.close()
         assert notes[0].endswith("(encrypted)")
         for session, report in zip((a, b), reports, strict=True):
-            ear = ear_of(session)
-            assert ear.closed
-            assert ear.seconds > 0.5
+            assert ear_of(session).closed
             assert report.packets_sent + 2 * report.overruns == 30
             assert 0 < report.packets_received <= 30
             assert report.encrypted
@@ -52,15 +50,17 @@ def test_an_end_that_starts_anew_is_met_again() -> None:
         notes: list[str] = []
         a, b = end(600, listen=(HERE, 0), notes=notes), end(600, connect=(HERE, 1))
         tasks, relay = await pair(a, b)
-        await until(lambda: a.listener.played > 4 and b.listener.played > 4)
+        await until(lambda: a.listener.traffic.packets > 4 and b.listener.traffic.packets > 4)
         # It dies without a word, and comes back on another port.
         b._cipher = None
         tasks[1].cancel()
         await asyncio.gather(tasks[1], return_exceptions=True)
         again = end(600, connect=relay.transport.get_extra_info("sockname"))
         tasks[1] = await running(again)
-        played = a.listener.played
-        await until(lambda: a.meetings == 2 and a.listener.played > played + 3 and again.listener.played > 3)
+        played = a.listener.traffic.packets
+        await until(
+            lambda: a.meetings == 2 and a.listener.traffic.packets > played + 3 and again.listener.traffic.packets > 3
+        )
         # Now the one that was called.
         here = a.address
         a._cipher = None
@@ -68,7 +68,7 @@ def test_an_end_that_starts_anew_is_met_again() -> None:
         await asyncio.gather(tasks[0], return_exceptions=True)
         third = end(600, listen=here)
         tasks[0] = await running(third)
-        await until(lambda: again.meetings == 2 and third.listener.played > 3)
+        await until(lambda: again.meetings == 2 and third.listener.traffic.packets > 3)
         # Hanging up ends it for both.
         tasks[1].cancel()
         await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 200)
@@ -82,7 +82,7 @@ def test_an_outage_and_a_new_address_are_survived() -> None:
     async def scenario() -> None:
         a, b = end(600, listen=(HERE, 0)), end(600, connect=(HERE, 1))
         tasks, relay = await pair(a, b)
-        await until(lambda: a.listener.played > 3)
+        await until(lambda: a.listener.traffic.packets > 3)
         relay.close()
         await asyncio.sleep(0.5)
         other = await open_relay((HERE, 0), address_of(a), Conditions(), 4)
@@ -114,7 +114,7 @@ async def attack(key: bytes | None, count: int) -> None:
     first = await running(a)
     b = end(600, key=key, connect=a.address)
     second = await running(b)
-    await until(lambda: len(seen) > 20 and a.listener.played > 3)
+    await until(lambda: len(seen) > 20 and a.listener.traffic.packets > 3)
     real, stranger = list(seen), ("127.0.0.1", 9)
     remote = a.remote
     before = sum(a.refused.values())
@@ -132,8 +132,8 @@ async def attack(key: bytes | None, count: int) -> None:
         if i % 100 == 99:
             await asyncio.sleep(0)  # the call goes on
     refused = sum(a.refused.values()) - before
-    played = a.listener.played
-    await until(lambda: a.listener.played > played + 3)
+    played = a.listener.traffic.packets
+    await until(lambda: a.listener.traffic.packets > played + 3)
     if key is not None:
         assert a.remote == remote
         assert refused > 0.7 * count  # recorded hellos are answered, but change nothing

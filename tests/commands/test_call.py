@@ -52,7 +52,7 @@ def test_two_processes_talk_through_a_relay(tmp_path) -> None:
     out, err = listening.communicate(timeout=300)
     assert listening.returncode == 0, err
     assert "met 127.0.0.1:" in err
-    assert len(soundfile.read(heard)[0]) > 8000
+    assert soundfile.info(heard).samplerate == 16000
     assert json.loads(report.read_text())["meetings"] == 1
     relay.send_signal(signal.SIGINT)
     out, _ = relay.communicate(timeout=60)

@@ -36,6 +36,11 @@ def test_in_heavy_loss_less_is_sent_and_then_more_again() -> None:
     assert masks[-1] == Mask(8, 0)
 
 
+def test_what_is_never_sent_need_not_be_computed() -> None:
+    assert BudgetController(8, 16).most == 8
+    assert BudgetController(20, 16).most == 16
+
+
 def test_a_wrong_budget() -> None:
     with pytest.raises(ValueError, match="at least one transmission"):
         BudgetController(0, 16)

@@ -124,7 +124,8 @@ class Meeting:
                 f" {mine.codec} with {mine.fingerprint[:12]}: both need the same."
             )
         fresh = hello.echo == self.nonce
-        new = fresh and (self.peer is None or self.peer.nonce != hello.nonce)
+        known = None if self.peer is None else (self.peer.nonce, self.peer.ssrc, self.peer.header)
+        new = fresh and known != (hello.nonce, hello.ssrc, hello.header)
         if new and self.key is not None and hello.nonce in self._past:
             raise PacketError("The hello is of a call that is over.")
         if new:

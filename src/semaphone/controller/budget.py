@@ -53,6 +53,11 @@ class BudgetController:
         if self.transmissions < 1 or self.num_codebooks < 1:
             raise ValueError("at least one transmission a chunk and one codebook are needed")
 
+    @property
+    def most(self) -> int:
+        """See `Controller.most`."""
+        return min(self.transmissions, self.num_codebooks)
+
     def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
         """See `Controller.step`. The state is the share of L that is spent now."""
         share = 1.0 if state is None else float(state)
