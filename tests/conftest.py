@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +35,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no recordings at {path}")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_floats() -> Iterator[None]:
+    """Loading a codec tells the processor to flush denormal numbers; other tests want all of them back."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
