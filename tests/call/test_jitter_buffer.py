@@ -103,6 +103,15 @@ def test_duplicates_and_foreign_packets_change_nothing() -> None:
     assert due.payloads == (packets[0].payload, packets[1].payload)
 
 
+def test_a_foreign_first_packet_does_not_set_the_grid() -> None:
+    packets = talk(10)
+    buffer = JitterBuffer(CONFIG, 7)
+    assert buffer.put(replace(packets[0], timestamp=12345), 0.1) is Arrival.ACCEPTED
+    got = play(buffer, [(sent_at(i), packet) for i, packet in enumerate(packets)], 1.9)
+    assert buffer.counts[Arrival.FOREIGN] == 1
+    assert sum(None not in due.payloads for due in got) >= 9
+
+
 def test_the_first_packets_may_be_out_of_order() -> None:
     packets = talk(3)
     buffer = JitterBuffer(CONFIG, 7)

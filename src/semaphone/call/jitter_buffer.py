@@ -109,6 +109,8 @@ class JitterBuffer:
         self._transits: deque[float] = deque(maxlen=round(config.memory * config.form.packet_rate))
         self._spread = config.start_delay  # delay on top of the quickest packet
         self._sequences: deque[int] = deque(maxlen=256)
+        self._rest = 0  # samples by which the last packet was off the grid of blocks
+        self._jumped = False  # its timestamps have
         self._strange: float | None = None  # what the last packet with an impossible time took
         self._missing = 0  # blocks in a row
         self._unclear = 0  # packets of theirs: lost, if the stream goes on, and else it has stopped
@@ -134,9 +136,17 @@ class JitterBuffer:
             self._origin = self._newest = packet.timestamp
         timestamp = unwrap(packet.timestamp, self._newest, 32)
         block, rest = divmod(timestamp - self._origin, size)
+        if rest != self._rest:
+            # Off the grid. A second one in a row that agrees means that the first packet of all was the foreign one.
+            self._rest = rest
+            if rest:
+                return Arrival.FOREIGN
         transit = arrival - block * form.block_duration
-        if rest or not self._plausible(transit):
+        if not rest and not self._plausible(transit):
             return Arrival.FOREIGN
+        if rest or self._jumped:
+            block = self._restart(timestamp)
+            transit = arrival - block * form.block_duration
         sequence = packet.sequence_number
         if self.highest_sequence >= 0:
             sequence = unwrap(sequence, self.highest_sequence, 16)
@@ -163,9 +173,16 @@ class JitterBuffer:
             self._strange = transit
             return False
         self._strange = None
-        self._interrupt()
-        self._played = -(1 << 62)
+        self._jumped = True
         return True
+
+    def _restart(self, timestamp: int) -> int:
+        """The stream goes on with this packet, whatever its timestamp: as the block after the last one."""
+        self._interrupt()
+        block = max(self._played, -1) + 1
+        self._origin, self._newest = timestamp - block * self.config.block_samples, timestamp
+        self._rest, self._jumped = 0, False
+        return block
 
     def _note(self, sequence: int, timestamp: int, transit: float, loss: float | None) -> None:
         self._sequences.append(sequence)
