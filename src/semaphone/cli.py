@@ -17,7 +17,19 @@ from semaphone import __version__, commands
 from semaphone.errors import SemaphoneError
 
 # The order of `semaphone --help`; commands that are not named here follow by name.
-ORDER = ("demo", "transmit", "encode", "decode", "call", "relay", "translate", "evaluate", "models", "experiment", "train")
+ORDER = (
+    "demo",
+    "transmit",
+    "encode",
+    "decode",
+    "call",
+    "relay",
+    "translate",
+    "evaluate",
+    "models",
+    "experiment",
+    "train",
+)
 
 
 def command_names() -> list[str]:
