@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semaphone.training.codec import LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths, learning_rate
+from semaphone.training.codec import FOLLOW, LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths, learning_rate
 from semaphone.training.data import Corpus
 from semaphone.training.discriminators import Discriminators, judges_loss, maker_losses
 from semaphone.training.losses import pitch_loss
@@ -99,7 +99,7 @@ class AdversarialTrainer(CodecTrainer):
             self.judges.requires_grad_(True)
             self._improve(found)
         self.step += 1
-        if self.step % 10 == 0:
+        if self.step % FOLLOW == 0:
             self.follow()
         return {name: float(value.detach()) for name, value in found.items()} | {"judged": judged}
 
