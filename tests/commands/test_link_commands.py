@@ -145,6 +145,8 @@ def test_models_are_listed(capsys):
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {"nano", "mimi"} <= {row["name"] for row in rows}
+    # What lies in the package is known to be there.
+    assert [row["here"] for row in rows if row["part"] in ("channel code", "compressor")] == ["yes", "yes"]
     assert main(["models"]) == 0
 
 

@@ -41,11 +41,6 @@ def straight_through(level: Tensor, num_codebooks: int, sharpness: float) -> Ten
     return soft + (hard_mask(level, num_codebooks) - soft).detach()
 
 
-def transmissions(sent: Tensor, copied: Tensor) -> Tensor:
-    """m = m_s + m_c in {0, 1, 2} (eq 5)."""
-    return sent + copied
-
-
 def prefix_lengths(importance: Tensor, rate: float, num_codebooks: int) -> Mask:
     """Importance [2] of one chunk and L → the lengths of both prefix masks."""
     counts = hard_mask(rate * importance, num_codebooks).sum(-1).long().tolist()
