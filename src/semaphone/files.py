@@ -34,3 +34,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | Path, data: str | bytes) -> None:
+    """Writes a file at once or not at all; text as UTF-8. Raises InputError if `path` cannot be written."""
+    with replacing(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)

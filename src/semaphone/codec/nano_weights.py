@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from semaphone.codec.nano import TRAINING_ONLY, NanoCodec, NanoConfig, NanoModel
 from semaphone.errors import InputError
-from semaphone.files import replacing
+from semaphone.files import write_whole
 
 
 def save_nano(model: NanoModel, path: Path, notes: dict[str, str]) -> None:
@@ -24,8 +24,7 @@ def save_nano(model: NanoModel, path: Path, notes: dict[str, str]) -> None:
         if not name.endswith(TRAINING_ONLY)
     }
     metadata = {"kind": "nano-codec", "config": json.dumps(asdict(model.config)), **notes}
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, metadata))
+    write_whole(path, save(tensors, metadata))
 
 
 def _config(text: str) -> NanoConfig:

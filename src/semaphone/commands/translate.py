@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semaphone.files import write_whole
+
 if TYPE_CHECKING:
     from semaphone.channel.fading import FadingChannel
     from semaphone.translation.chain import Chain, Talk
@@ -126,12 +128,14 @@ def run(args: argparse.Namespace) -> int:
         writer.write(talk.speech)
     figures = summary(talk)
     if args.report:
-        _write(args.report, json.dumps({"settings": _settings(args), **figures}, indent=1, ensure_ascii=False) + "\n")
+        write_whole(
+            args.report, json.dumps({"settings": _settings(args), **figures}, indent=1, ensure_ascii=False) + "\n"
+        )
     if args.log:
         from semaphone.metrics.translation import simulstream_log
 
         steps = [{"audio": s.end, "seconds": sum(s.seconds.values()), "text": s.text} for s in talk.steps]
-        _write(args.log, "\n".join(simulstream_log([(args.input, steps)])) + "\n")
+        write_whole(args.log, "\n".join(simulstream_log([(args.input, steps)])) + "\n")
     _print(figures)
     return 0
 
@@ -180,12 +184,6 @@ def _finite(figures: dict[str, float]) -> dict[str, float | None]:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if isinstance(value, str | int | float)}
-
-
-def _write(path: Path, text: str) -> None:
-    half_done = path.with_name(f".{path.name}.part")
-    half_done.write_text(text, encoding="utf-8")
-    half_done.replace(path)
 
 
 def _print(figures: dict[str, Any]) -> None:

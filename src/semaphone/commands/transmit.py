@@ -84,10 +84,9 @@ def _write_report(path: str | None, report: LinkReport) -> None:
         return
     import json
 
-    from semaphone.files import replacing
+    from semaphone.files import write_whole
 
-    with replacing(path) as part:
-        part.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(report.to_json(), indent=2) + "\n")
 
 
 def _write_plot(

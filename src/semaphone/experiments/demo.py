@@ -23,7 +23,7 @@ from semaphone.channel.erasure import parse_channel
 from semaphone.codec.base import Codec
 from semaphone.codec.registry import load_codec
 from semaphone.controller.base import FixedController
-from semaphone.files import replacing
+from semaphone.files import replacing, write_whole
 from semaphone.link.plot import plot_link
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.metrics.scores import evaluate
@@ -166,9 +166,7 @@ def run_demo(demo: Demo, say: Say) -> list[Row]:
     _write(demo.out / "original.wav", demo.speech)
     reports: list[dict[str, Any]] = []
     found = list(rows(demo, say, reports))
-    with replacing(demo.out / "report.json") as part:
-        whole = {"seed": demo.seed, "text": demo.text, "rows": [asdict(row) for row in found], "links": reports}
-        part.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    with replacing(demo.out / "index.html") as part:
-        part.write_text(listening_page(found), encoding="utf-8")
+    whole = {"seed": demo.seed, "text": demo.text, "rows": [asdict(row) for row in found], "links": reports}
+    write_whole(demo.out / "report.json", json.dumps(whole, indent=2) + "\n")
+    write_whole(demo.out / "index.html", listening_page(found))
     return found

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semaphone.files import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -75,6 +77,4 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
     name = html.escape(title)
     text = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
     text += f"<h1>{name}</h1>{''.join(parts)}</html>\n"
-    half_done = path.with_name(f".{path.name}.part")
-    half_done.write_text(text, encoding="utf-8")
-    half_done.replace(path)
+    write_whole(path, text)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.files import write_whole
 from semaphone.recovery.rq_transformer import RQTransformer
 
 if TYPE_CHECKING:
@@ -218,19 +218,17 @@ def trainable(model: RQTransformer) -> list[torch.nn.Parameter]:
 def save_adapter(model: RQTransformer, folder: Path) -> None:
     """Write the adapters alone, in peft's layout; each file is whole or not there."""
     from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = getattr(model, "peft_config", None)
     if not config:
         raise InputError("This model has no adapters to save.")
     folder.mkdir(parents=True, exist_ok=True)
     weights = {n: v.detach().cpu().contiguous() for n, v in get_peft_model_state_dict(model).items()}
-    save_file(weights, folder / "weights.tmp", {"format": "pt"})
-    os.replace(folder / "weights.tmp", folder / WEIGHTS)
+    write_whole(folder / WEIGHTS, save(weights, {"format": "pt"}))
     config["default"].save_pretrained(folder)
     facts = {"codec": model.config.codec, "width": model.config.width, "layers": model.config.layers}
-    (folder / "facts.tmp").write_text(json.dumps(facts))
-    os.replace(folder / "facts.tmp", folder / FACTS)
+    write_whole(folder / FACTS, json.dumps(facts))
 
 
 def load_adapter(model: RQTransformer, folder: Path, codec: str | None = None, train: bool = False) -> RQTransformer:

@@ -19,7 +19,6 @@ transformer together with the chunk before, and the depth transformer's context 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 
 from semaphone.codec.attention import Window, advance, fresh_window, merge, plan, select, self_attention
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.files import write_whole
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.sampling import Sampling
@@ -555,7 +555,7 @@ def save(model: RQTransformer, path: str | Path, storage: str = "int8") -> None:
 
     storage: "float32", "float16", or "int8" (tables and matrices in 8 bits with a float16 scale a row).
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as packed
 
     if storage not in ("float32", "float16", "int8"):
         raise ValueError(f"storage is float32, float16 or int8, not {storage}.")
@@ -570,10 +570,7 @@ def save(model: RQTransformer, path: str | Path, storage: str = "int8") -> None:
             scale = (value.abs().amax(-1, keepdim=True) / 127).clamp(min=6e-8).half()
             kept[name] = (value / scale.float()).round().clamp(-127, 127).to(torch.int8)
             kept[name + SCALE] = scale
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
-    save_file(kept, unfinished, {"format": FORMAT, "config": json.dumps(asdict(model.config))})
-    os.replace(unfinished, path)
+    write_whole(path, packed(kept, {"format": FORMAT, "config": json.dumps(asdict(model.config))}))
 
 
 def load(path: str | Path, codec: str | None = None) -> RQTransformer:

@@ -10,7 +10,6 @@ place, so that low and high SNR count alike. Training goes on from `--work` wher
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from semaphone.channel.fading import KINDS
 from semaphone.errors import InputError
+from semaphone.files import replacing
 from semaphone.translation.channel_code import ChannelCode, ChannelCodeConfig, fit_basis, save_code
 
 Say = Callable[[str], None]
@@ -110,9 +110,8 @@ def cache_rows(data: Path, cache: Path, say: Say, weights: str = "", per_group: 
     if not found:
         raise InputError(f"None of the recordings below {data} could be read.")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    half_done = cache.with_suffix(".part.npz")
-    np.savez(half_done, rows=np.concatenate(found), lengths=np.array(lengths))
-    os.replace(half_done, cache)
+    with replacing(cache) as part, open(part, "wb") as out:
+        np.savez(out, rows=np.concatenate(found), lengths=np.array(lengths))
     return cache_rows(data, cache, say, weights, per_group)
 
 
@@ -207,8 +206,8 @@ def _checkpoint(
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
     }
-    torch.save(state, work / "channel-code.part")
-    os.replace(work / "channel-code.part", work / "channel-code.pt")
+    with replacing(work / "channel-code.pt") as part:
+        torch.save(state, part)
 
 
 def _resume(

@@ -10,7 +10,6 @@ added, so that training finds its way at the start.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semaphone.errors import InputError
+from semaphone.files import replacing, write_whole
 from semaphone.translation.compressor import CHANNELS, HISTORY, STRIDE, scale_mel
 from semaphone.translation.features import BANDS, SILENCE, log_mel
 
@@ -165,9 +165,8 @@ def cache_mel(
     if not found:
         raise InputError(f"None of the recordings below {data} could be read.")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    half_done = cache.with_suffix(".part.npz")
-    np.savez(half_done, mel=np.concatenate(found), lengths=np.array(lengths))
-    os.replace(half_done, cache)
+    with replacing(cache) as part, open(part, "wb") as out:
+        np.savez(out, mel=np.concatenate(found), lengths=np.array(lengths))
     return cache_mel(data, cache, say, per_group)
 
 
@@ -237,8 +236,8 @@ def train_compressor(
         if step % 250 == 249 or step == settings.steps - 1:
             work.mkdir(parents=True, exist_ok=True)
             state = {"identity": identity, "step": step + 1, "net": net.state_dict()}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, file.with_suffix(".part"))
-            os.replace(file.with_suffix(".part"), file)
+            with replacing(file) as part:
+                torch.save({**state, "optimizer": optimizer.state_dict()}, part)
     return net.eval().requires_grad_(False)
 
 
@@ -265,12 +264,10 @@ def _losses(
 
 def save_compressor(net: CompressorNet, path: Path, settings: CompressorTraining) -> None:
     """Writes the weights in half precision, complete or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    half_done = path.with_suffix(".part")
     tensors = {name: value.half().contiguous() for name, value in net.state_dict().items()}
-    save_file(tensors, half_done, metadata={"trained": json.dumps(asdict(settings))})
-    half_done.replace(path)
+    write_whole(path, save(tensors, {"trained": json.dumps(asdict(settings))}))
 
 
 def run(data: Path, work: Path, out: Path, settings: CompressorTraining, say: Say, weights: str = "") -> CompressorNet:

@@ -15,7 +15,6 @@ was interrupted starts again at that stage; finished ones are kept.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
+from semaphone.files import replacing, write_whole
 
 SAMPLE_RATE = 16_000
 CHUNK = 1_280  # samples of 80 ms
@@ -77,7 +77,7 @@ def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
     files = find_recordings(root)
     index: list[dict[str, Any]] = []
     position = 0
-    with open(cache / "audio.tmp", "wb") as out:
+    with replacing(cache / "audio.i16") as part, open(part, "wb") as out:
         for i, (file, group) in enumerate(files):
             progress("audio", i, len(files))
             try:
@@ -89,11 +89,9 @@ def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
             out.write((padded.clip(-1, 32767 / 32768) * 32768).astype(np.int16).tobytes())
             index.append(asdict(Recording(str(file.relative_to(root)), group, position, len(padded))))
             position += len(padded)
-    if not index:
-        raise InputError(f"None of the {len(files)} recordings below {root} could be read.")
-    os.replace(cache / "audio.tmp", cache / "audio.i16")
-    (cache / "index.tmp").write_text(json.dumps(index))
-    os.replace(cache / "index.tmp", cache / "index.json")
+        if not index:
+            raise InputError(f"None of the {len(files)} recordings below {root} could be read.")
+    write_whole(cache / "index.json", json.dumps(index))
 
 
 def fundamental(speech: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -114,11 +112,10 @@ def _f0_of(part: tuple[Path, Recording]) -> NDArray[np.float16]:
 
 
 def _write_f0(cache: Path, recordings: tuple[Recording, ...], workers: int, progress: Progress) -> None:
-    with open(cache / "f0.tmp", "wb") as out, ProcessPoolExecutor(workers) as pool:
+    with replacing(cache / "f0.f16") as part, open(part, "wb") as out, ProcessPoolExecutor(workers) as pool:
         for i, f0 in enumerate(pool.map(_f0_of, [(cache, r) for r in recordings], chunksize=16)):
             progress("F0", i, len(recordings))
             out.write(f0.tobytes())
-    os.replace(cache / "f0.tmp", cache / "f0.f16")
 
 
 def _windows(recordings: tuple[Recording, ...], longest: int) -> Iterator[list[tuple[Recording, int, int]]]:
@@ -145,22 +142,21 @@ def _write_semantic(corpus: Corpus, cache: Path, whisper: Path, progress: Progre
     model = WhisperModel(str(whisper), device="cpu", compute_type="float32", cpu_threads=2, local_files_only=True)
     longest = 26 * SAMPLE_RATE // CHUNK * CHUNK
     total, done = len(corpus.audio), 0
-    with open(cache / "semantic.tmp", "wb") as out:
+    with replacing(cache / "semantic.f16") as part, open(part, "wb") as out:
         for window in _windows(corpus.recordings, longest):
             progress("features", done, total)
             pieces: list[NDArray[np.float32]] = []
-            for r, first, part in window:
-                pieces += [corpus.speech(r)[first : first + part], np.zeros(4 * CHUNK, np.float32)]
+            for r, first, samples in window:
+                pieces += [corpus.speech(r)[first : first + samples], np.zeros(4 * CHUNK, np.float32)]
             mel = np.asarray(model.feature_extractor(np.concatenate(pieces), padding=160), np.float32)
             mel = np.ascontiguousarray(mel[None, :, : mel.shape[1] // 8 * 8])
             rows = np.asarray(model.model.encode(StorageView.from_array(mel), to_cpu=True))[0]
             chunks = rows[: len(rows) // 4 * 4].reshape(-1, 4, SEMANTIC_DIM).mean(1).astype(np.float16)
             at = 0
-            for _, _, part in window:
-                out.write(chunks[at : at + part // CHUNK].tobytes())
-                at += part // CHUNK + 4
-                done += part
-    os.replace(cache / "semantic.tmp", cache / "semantic.f16")
+            for _, _, samples in window:
+                out.write(chunks[at : at + samples // CHUNK].tobytes())
+                at += samples // CHUNK + 4
+                done += samples
 
 
 def open_corpus(cache: Path) -> Corpus:

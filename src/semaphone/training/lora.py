@@ -9,7 +9,6 @@ written after every `every` updates, and a run goes on from there.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.files import replacing
 from semaphone.recovery.lora import add_lora, load_adapter, save_adapter, trainable
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.recovery import Batch, Losses, RecoveryTraining, draw
@@ -141,8 +141,8 @@ class LoraTrainer:
             return
         save_adapter(self.model, self.out / ADAPTER)
         saved = {"optimiser": self.optimiser.state_dict(), "step": self.step}
-        torch.save(saved, self.out / "optimiser.tmp")
-        os.replace(self.out / "optimiser.tmp", self.out / STATE)
+        with replacing(self.out / STATE) as part:
+            torch.save(saved, part)
 
 
 def train_lora(

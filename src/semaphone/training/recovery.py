@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semaphone.errors import InputError
+from semaphone.files import replacing
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, save
@@ -277,8 +277,8 @@ class RecoveryTrainer:
             "step": self.step,
             "config": json.dumps(asdict(self.c)),
         }
-        torch.save(saved, self.out / "checkpoint.tmp")
-        os.replace(self.out / "checkpoint.tmp", self.out / STATE)
+        with replacing(self.out / STATE) as part:
+            torch.save(saved, part)
         save(self.averaged(), self.out / WEIGHTS)
 
     def advance(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
+from semaphone.files import replacing, write_whole
 
 if TYPE_CHECKING:
     from semaphone.codec.base import Codec, CodecInfo
@@ -121,7 +123,9 @@ def write_tokens(folder: Path, codec: str, codebook_size: int, utterances: Itera
     cache = folder / codec[:16]
     cache.mkdir(parents=True, exist_ok=True)
     entries, position, count, aligned = [], 0, 0, True
-    with open(cache / "tokens.tmp", "wb") as out, open(cache / "text.tmp", "wb") as text:
+    with ExitStack() as files:
+        out = files.enter_context(open(files.enter_context(replacing(cache / "tokens.i16")), "wb"))
+        text = files.enter_context(open(files.enter_context(replacing(cache / "text.i32")), "wb"))
         for u in utterances:
             count, length = u.tokens.shape
             out.write(np.ascontiguousarray(u.tokens.T, dtype=np.int16).tobytes())
@@ -130,16 +134,12 @@ def write_tokens(folder: Path, codec: str, codebook_size: int, utterances: Itera
                 text.write(u.text.astype(np.int32).tobytes())
             entries.append(_Entry(u.name, u.group, position, length))
             position += length
-    if not entries:
-        raise InputError("There are no utterances to make tokens of.")
-    os.replace(cache / "tokens.tmp", cache / "tokens.i16")
-    if aligned:
-        os.replace(cache / "text.tmp", cache / "text.i32")
-    else:
-        os.unlink(cache / "text.tmp")
+        if not entries:
+            raise InputError("There are no utterances to make tokens of.")
+    if not aligned:
+        os.unlink(cache / "text.i32")
     facts = {"codec": codec, "codebook_size": codebook_size, "num_codebooks": count, "text": aligned}
-    (cache / "index.tmp").write_text(json.dumps({**facts, "utterances": [asdict(e) for e in entries]}))
-    os.replace(cache / "index.tmp", cache / "index.json")
+    write_whole(cache / "index.json", json.dumps({**facts, "utterances": [asdict(e) for e in entries]}))
     return cache
 
 

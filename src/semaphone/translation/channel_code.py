@@ -32,6 +32,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from semaphone.errors import InputError
+from semaphone.files import write_whole
 
 WEIGHTS_FILE = "channel-code-whisper-base.safetensors"
 SNR_GRID = (-11.0, -5.0, 1.0, 7.0, 13.0, 19.0)  # dB; gains are interpolated between these
@@ -225,14 +226,12 @@ class ChannelCode(nn.Module):
 
 def save_code(code: ChannelCode, path: Path, notes: Mapping[str, str]) -> None:
     """Writes a code in half precision (the transform stays in single), complete or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     exact = {"mean", "forward_basis", "inverse_basis", "variance", "gains"}
     tensors = {k: v.detach().to(torch.float32 if k in exact else torch.float16) for k, v in code.state_dict().items()}
     meta = {"config": json.dumps(asdict(code.config)), **notes}
-    half_done = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, half_done, metadata=meta)
-    half_done.replace(path)
+    write_whole(path, save({k: v.contiguous() for k, v in tensors.items()}, meta))
 
 
 def read_code(path: Path) -> ChannelCode:
