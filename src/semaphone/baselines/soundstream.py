@@ -94,7 +94,7 @@ class SoundStream(Baseline):
     def encode(self, speech: Speech, state: State = None, last: bool = False) -> tuple[list[Packet], State]:
         """See `Baseline.encode`."""
         state = state or _EncoderState(
-            _Network(self.folder, MODELS[0]), _Quantizer(self.folder), Frames(FRAME * self.frames_per_packet)
+            LyraNetwork(self.folder, MODELS[0]), LyraQuantizer(self.folder), Frames(FRAME * self.frames_per_packet)
         )
         packets = []
         bits = BITS * self._indices * self.frames_per_packet
@@ -110,7 +110,7 @@ class SoundStream(Baseline):
 
     def decode(self, packets: Sequence[Packet | None], state: State = None, last: bool = False) -> tuple[Speech, State]:
         """See `Baseline.decode`."""
-        state = state or _DecoderState(_Network(self.folder, MODELS[2]), _Quantizer(self.folder))
+        state = state or _DecoderState(LyraNetwork(self.folder, MODELS[2]), LyraQuantizer(self.folder))
         out = [np.zeros(0, np.float32)]
         for packet in packets:
             for features in self._features(packet, state.quantizer):
@@ -121,7 +121,7 @@ class SoundStream(Baseline):
                 out.append(np.clip(state.network.run(frame.features), -1.0, 1.0) * ramp)
         return np.concatenate(out), state
 
-    def _features(self, packet: Packet | None, quantizer: _Quantizer) -> list[Features | None]:
+    def _features(self, packet: Packet | None, quantizer: LyraQuantizer) -> list[Features | None]:
         if packet is None:
             return [None] * self.frames_per_packet
         indices = unpack(packet.payload, self._indices * self.frames_per_packet)
@@ -144,21 +144,21 @@ def unpack(payload: bytes, count: int) -> NDArray[np.int32]:
 
 @dataclass
 class _EncoderState:
-    network: _Network
-    quantizer: _Quantizer
+    network: LyraNetwork
+    quantizer: LyraQuantizer
     frames: Frames
     sequence: int = 0
 
 
 @dataclass
 class _DecoderState:
-    network: _Network
-    quantizer: _Quantizer
+    network: LyraNetwork
+    quantizer: LyraQuantizer
     concealment: Any = None
     gain: float | None = None  # at the end of the last frame
 
 
-class _Network:
+class LyraNetwork:
     """A stateful model with one input and one output. Its state can't be reset: each stream has its own."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -174,7 +174,7 @@ class _Network:
         return np.asarray(self._interpreter.get_tensor(self._output), np.float32).reshape(-1).copy()
 
 
-class _Quantizer:
+class LyraQuantizer:
     """64 features ⇄ up to 46 indices."""
 
     def __init__(self, folder: Path) -> None:
