@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     codec = load_codec(args.codec)
     info = codec.info
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)

@@ -39,7 +39,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _ordinary_floats() -> Iterator[None]:
-    """Loading a codec tells the processor to flush denormal numbers; other tests want all of them back."""
+    """Commands and trainings tell the processor to flush denormal numbers; other tests want all of them back."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)

@@ -34,6 +34,17 @@ def test_training_gives_what_decoding_gives():
         torch.testing.assert_close(found.entries[row], quantizer.entries(found.tokens[row : row + 1, :depth])[0])
 
 
+def test_endless_codebooks_leave_no_error_but_the_first_ones():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 4, 16, 8).eval()
+    latents = torch.randn(2, 5, 12)
+    found = quantizer(latents, torch.tensor([5, 4]), generator())
+    entry = quantizer.book(0).entries[found.tokens[0, 0]]
+    whole = torch.cat([entry, quantizer.acoustic_in(latents[0] - quantizer.semantic_out(entry))], -1)
+    torch.testing.assert_close(found.entries[0], whole)
+    assert not torch.allclose(found.entries[1, :, 8:], quantizer.unquantised(latents)[1, :, 8:])
+
+
 def test_gradients_pass_straight_through():
     quantizer = SplitQuantizer(12, 4, 16, 8)
     latents = torch.randn(2, 5, 12, requires_grad=True)

@@ -34,15 +34,15 @@ class NanoConfig:
 
     sample_rate: int = 16_000  # Hz
     mel_bands: int = 80  # log-mel energies the encoder sees
-    encoder_widths: tuple[int, int, int] = (192, 256, 384)  # at 100, 50 and 12.5 Hz
-    encoder_blocks: tuple[int, int, int] = (2, 2, 3)
-    latent_dim: int = 192  # D, width of z_n
+    encoder_widths: tuple[int, int, int] = (192, 256, 320)  # at 100, 50 and 12.5 Hz
+    encoder_blocks: tuple[int, int, int] = (2, 2, 2)
+    latent_dim: int = 128  # D, width of z_n
     num_codebooks: int = 16  # N_Q
     codebook_size: int = 2048  # K
     codebook_dim: int = 96  # C, width of a codebook entry
     pitch_widths: tuple[int, int] = (128, 64)  # of the pitch branch, at 12.5 and 100 Hz
-    decoder_widths: tuple[int, int, int] = (384, 320, 320)  # at 12.5, 50 and 100 Hz
-    decoder_blocks: tuple[int, int, int, int] = (3, 2, 3, 5)  # the last two before and after the source joins
+    decoder_widths: tuple[int, int, int] = (320, 256, 320)  # at 12.5, 50 and 100 Hz
+    decoder_blocks: tuple[int, int, int, int] = (3, 2, 2, 5)  # the last two before and after the source joins
     window: int = 480  # samples of a synthesis window
     semantic_dim: int = 512  # width of the features that codebook 1 is taught (training only)
 
@@ -77,8 +77,8 @@ class Encoder(nn.Module):
             CausalConv(w[1], w[2], 8, stride=4),
             *[ConvNeXt(w[2], kernel=5) for _ in range(n[2])],
             Pointwise(nn.LayerNorm(w[2])),
-            Pointwise(nn.Linear(w[2], c.latent_dim)),
         )
+        self.last = nn.Linear(w[2], c.latent_dim)
         # A straight way past the depth: without it only a few directions of the latents ever come to life.
         self.direct = nn.Linear(FRAMES * self.features.width, c.latent_dim)
         nn.init.orthogonal_(self.direct.weight)
@@ -87,9 +87,9 @@ class Encoder(nn.Module):
     def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         before = state if state is not None else (None, None)
         frames, heard = self.features(speech, before[0])
-        latents, body = self.body(frames, before[1])
+        deep, body = self.body(frames, before[1])
         straight = self.direct(frames.reshape(len(frames), -1, FRAMES * self.features.width))
-        return (latents + straight).float(), (heard, body)
+        return (self.last(deep) + straight).float(), (heard, body)
 
 
 class PitchBranch(nn.Module):

@@ -93,14 +93,17 @@ class SplitQuantizer(nn.Module):
         self.acoustic_out = nn.Linear(width, dim, bias=False)
         # Two subspaces that do not meet where there is room for both; each way out undoes the way in.
         frame = nn.init.orthogonal_(torch.empty(max(dim, 2 * width), dim))
-        with torch.no_grad():
-            for way_in, way_out, first in (
-                (self.semantic_in, self.semantic_out, 0),
-                (self.acoustic_in, self.acoustic_out, width),
-            ):
-                way_in.weight.copy_(frame[first : first + width])
-                way_in.bias.zero_()
-                way_out.weight.copy_(frame[first : first + width].T)
+        self.project(frame[:width], frame[width : 2 * width])
+
+    @torch.no_grad()
+    def project(self, semantic: Tensor, acoustic: Tensor) -> None:
+        """Sets the ways into the codebooks, [C, D] each with orthonormal rows, and the ways out that undo them."""
+        self.semantic_in.weight.copy_(semantic)
+        self.semantic_out.weight.copy_(semantic.T)
+        self.acoustic_in.weight.copy_(acoustic)
+        self.acoustic_out.weight.copy_(acoustic.T)
+        nn.init.zeros_(self.semantic_in.bias)
+        nn.init.zeros_(self.acoustic_in.bias)
 
     def book(self, k: int) -> Codebook:
         """Codebook k, counted from 0 (the semantic one)."""
@@ -150,7 +153,11 @@ class SplitQuantizer(nn.Module):
         return torch.cat([semantic, self.acoustic_in(latents - self.semantic_out(semantic))], -1)
 
     def forward(self, latents: Tensor, depth: Tensor, generator: torch.Generator) -> Quantized:
-        """One training pass; `depth` [B] says how many leading codebooks each stream keeps."""
+        """One training pass; `depth` [B] says how many leading codebooks each stream keeps.
+
+        A depth beyond the last codebook stands for endless codebooks: what the first one left comes out unquantised.
+        Directions finer than the codebooks resolve are learnt there, until they are worth a codebook's while.
+        """
         semantic = self.semantic_in(latents)
         index = self.book(0).nearest(semantic)
         entry = self.book(0).entries[index]
@@ -167,6 +174,7 @@ class SplitQuantizer(nn.Module):
             commitment = commitment + ((rest - entry).square() * uses).mean()
             kept, rest = kept + uses * entry, rest - entry
             tokens.append(index)
+        kept = torch.where((depth > self.num_codebooks)[:, None, None], acoustic, kept)
         acoustic_st = acoustic + (kept - acoustic).detach()
         entries = torch.cat([semantic_st, acoustic_st * (depth > 1)[:, None, None].to(acoustic.dtype)], -1)
         return Quantized(entries, torch.stack(tokens, 1), semantic_st, commitment)

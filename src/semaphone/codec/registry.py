@@ -16,10 +16,6 @@ def load_codec(spec: str = "nano") -> Codec:
 
     Raises InputError for an unknown name or unreadable weights.
     """
-    import torch
-
-    # Silence makes denormal numbers, and those make a CPU several times slower.
-    torch.set_flush_denormal(True)
     name, _, place = spec.partition(":")
     if spec == "nano" or spec.endswith(".safetensors"):
         from semaphone.codec.nano_weights import load_nano

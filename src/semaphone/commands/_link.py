@@ -64,10 +64,15 @@ def packet_format(args: argparse.Namespace, info: CodecInfo) -> PacketFormat:
 
 
 def one_thread() -> None:
-    """Models as small as ours run faster on one core than on two that wait for each other at every layer."""
+    """Models as small as ours run faster on one core than on two that wait for each other at every layer.
+
+    And silence makes denormal numbers, which make a core several times slower: they become zeros. Both hold for the
+    whole process, which is why a command asks for them and not the codec.
+    """
     import torch
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 def codec_of(args: argparse.Namespace) -> Codec:

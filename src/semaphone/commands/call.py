@@ -156,12 +156,9 @@ def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
     import signal
     import sys
 
-    import torch
-
     from semaphone.call.session import CallSession
 
-    # Encoder and decoder have a thread each; more would only get in their way.
-    torch.set_num_threads(1)
+    _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
     codec = _link.codec_of(args)
     voice = _voice(args, codec)
     source, sink = _source(args.input, codec), _sink(args.output, codec)

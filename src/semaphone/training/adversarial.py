@@ -31,6 +31,7 @@ class AdversarialTraining(CodecTraining):
     warmup: int = 100
     settle_at: int = 0
     own_pitch: float = 0.7
+    endless: float = 0.0
     channels: int = 16  # of each discriminator
     judge_rate: float = 2e-4  # learning rate of the discriminators
     fool: float = 1.0  # weights of the losses

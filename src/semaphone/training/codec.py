@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,8 +24,10 @@ from torch import Tensor, nn
 
 from semaphone.codec.nano import HOP, NanoConfig, NanoModel
 from semaphone.codec.nano_weights import save_nano
+from semaphone.files import replacing
 from semaphone.training.data import CHUNK, Corpus, group_weights
 from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
+from semaphone.training.start import start_from_components
 
 LAG = 2 * HOP  # samples by which the decoder of the default window lags
 FOLLOW = 10  # steps between two updates of the averaged weights
@@ -45,16 +46,18 @@ class CodecTraining:
     final_rate: float = 2e-4  # where the cosine ends, at step `steps`
     warmup: int = 150  # steps
     steps: int = 20_000
-    settle_at: int = 300  # step at which codebooks are placed by k-means; unquantised before
+    settle_at: int = 0  # step at which codebooks are placed by k-means; unquantised before
+    settle_on: int = 80  # batches that they are placed on
     average: float = 0.999  # decay of the moving average of weights
     mel: float = 15.0  # weights of the losses
     f0: float = 2.0
     voicing: float = 0.5
     taught: float = 2.0
-    commitment: float = 0.25  # much more, and the latents shrink to a few directions
-    truth_until: int = 1_000  # step up to which the true pitch drives the source
+    commitment: float = 0.05  # much more, and the latents shrink to a few directions
+    truth_until: int = 600  # step up to which the true pitch drives the source
     own_pitch: float = 0.5  # share of later steps whose source is driven by the predicted pitch
     full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
+    endless: float = 0.4  # share of crops whose latents only codebook 1 quantises (as in Mimi's training)
     gain_db: tuple[float, float] = (-12.0, 6.0)  # augmentation
     equaliser_db: float = 4.0  # augmentation: spectral tilt of half of the crops, at most
     shares: dict[str, float] | None = None  # of the corpus's groups in a batch
@@ -102,9 +105,10 @@ def draw(corpus: Corpus, c: CodecTraining, weights: np.ndarray, rng: np.random.G
 
 
 def draw_depths(c: CodecTraining, rng: np.random.Generator) -> Tensor:
-    """How many leading codebooks each crop of a batch keeps, [B]."""
-    depth = rng.integers(1, c.model.num_codebooks + 1, c.batch)
-    return torch.from_numpy(np.where(rng.random(c.batch) < c.full_depth, c.model.num_codebooks, depth))
+    """How many leading codebooks each crop of a batch keeps, [B]; one more than there are: see `SplitQuantizer`."""
+    last = c.model.num_codebooks
+    depth = np.where(rng.random(c.batch) < c.full_depth, last, rng.integers(1, last + 1, c.batch))
+    return torch.from_numpy(np.where(rng.random(c.batch) < c.endless, last + 1, depth))
 
 
 def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
@@ -137,7 +141,7 @@ class CodecTrainer:
         self.weights = group_weights(corpus, c.shares)
         self.step = 0
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.parameters(), c.rate, betas=(0.8, 0.99), weight_decay=1e-2)
+        self.optimiser = torch.optim.AdamW(self.parameters(), c.rate, betas=(0.8, 0.99), weight_decay=1e-2, fused=True)
         out.mkdir(parents=True, exist_ok=True)
         if (out / STATE).exists():
             self.load(out / STATE)
@@ -150,6 +154,8 @@ class CodecTrainer:
         saved = torch.load(path, weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.teacher.load_state_dict(saved["teacher"])
+        for group in saved["optimiser"]["param_groups"]:
+            group["fused"] = True  # a saved group would otherwise bring its own way of stepping along
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
         self.load_extra(saved)
@@ -172,8 +178,8 @@ class CodecTrainer:
             "config": json.dumps(asdict(self.c)),
             **self.extra_state(),
         }
-        torch.save(saved, self.out / "checkpoint.tmp")
-        os.replace(self.out / "checkpoint.tmp", self.out / STATE)
+        with replacing(self.out / STATE) as part:
+            torch.save(saved, part)
         save_nano(self.averaged(), self.out / WEIGHTS, {"steps": str(self.step)})
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -207,6 +213,8 @@ class CodecTrainer:
         c = self.c
         rng = np.random.default_rng([c.seed, self.step])
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        if self.step == 0:
+            self.begin()
         if self.step == c.settle_at:
             self.settle(rng, generator)
         self.model.train()
@@ -233,10 +241,19 @@ class CodecTrainer:
             self.average[name].lerp_(value, 1 - keep)
 
     @torch.no_grad()
+    def begin(self) -> None:
+        """Start the latents from the principal components of twenty batches."""
+        rng = np.random.default_rng([self.c.seed, 1])
+        speech = [draw(self.corpus, self.c, self.weights, rng).speech for _ in range(20)]
+        frames = torch.cat([self.model.encoder.features(x)[0] for x in speech])
+        start_from_components(self.model, frames.reshape(-1, self.model.encoder.direct.in_features))
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    @torch.no_grad()
     def settle(self, rng: np.random.Generator, generator: torch.Generator) -> None:
-        """Place the codebooks on the latents of twenty batches."""
+        """Place the codebooks on the latents of many batches."""
         rows = []
-        for _ in range(20):
+        for _ in range(self.c.settle_on):
             latents, _ = self.model.encoder(draw(self.corpus, self.c, self.weights, rng).speech)
             rows.append(latents.flatten(0, 1))
         self.model.quantizer.settle(torch.cat(rows), generator)
