@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, load
-from semaphone.training.recovery import Losses, RecoveryTrainer, RecoveryTraining, draw, learning_rate, train_recovery
+from semaphone.training.recovery import Losses, RecoveryTrainer, RecoveryTraining, draw, train_recovery
 from semaphone.training.recovery_dev import Weather, entropies, evaluate, last_received
 from semaphone.training.survival import Survival
 from semaphone.training.tokens import TokenSet, TokenUtterance, token_set
@@ -190,13 +190,6 @@ def test_evaluation_follows_the_weather():
     tokens = ramps(8)
     found = evaluate(RQTransformer(MODEL), tokens, tokens, {"a": Weather(0.5), "b": Weather(0.1)}, chunks=16)
     assert found["a"]["lost"] > 2 * found["b"]["lost"]
-
-
-def test_learning_rate_warms_up_and_falls():
-    rates = [learning_rate(C, step) for step in range(101)]
-    assert rates[0] == pytest.approx(C.rate / 5)
-    assert max(rates) == pytest.approx(C.rate)
-    assert rates[-1] == pytest.approx(C.final_rate)
 
 
 def test_impossible_settings():

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semaphone.training.codec import FOLLOW, LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths, learning_rate
+from semaphone.training.codec import LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths
 from semaphone.training.data import Corpus
 from semaphone.training.discriminators import Discriminators, judges_loss, maker_losses
 from semaphone.training.losses import pitch_loss
+from semaphone.training.runs import cosine_rate, follow
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ class AdversarialTrainer(CodecTrainer):
             self.judges.requires_grad_(True)
             self._improve(found)
         self.step += 1
-        if self.step % FOLLOW == 0:
-            self.follow()
+        follow(self.average, self.model, self.step, c.average)
         return {name: float(value.detach()) for name, value in found.items()} | {"judged": judged}
 
     def _judge(self, made: Tensor, real: Tensor) -> float:
@@ -116,7 +116,7 @@ class AdversarialTrainer(CodecTrainer):
     def _improve(self, found: dict[str, Tensor]) -> None:
         total = torch.stack([getattr(self.c, name) * value for name, value in found.items()]).sum()
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.c, self.step)
+            group["lr"] = cosine_rate(self.step, self.c.rate, self.c.final_rate, self.c.warmup, self.c.steps)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.parameters(), 5.0)

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +24,10 @@ from semaphone.codec.nano_weights import save_nano
 from semaphone.files import replacing
 from semaphone.training.data import CHUNK, Corpus, group_weights
 from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
+from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 from semaphone.training.start import start_from_components
 
 LAG = 2 * HOP  # samples by which the decoder of the default window lags
-FOLLOW = 10  # steps between two updates of the averaged weights
 STATE = "checkpoint.pt"
 WEIGHTS = "nano-codec.safetensors"  # the averaged weights, ready for --codec
 
@@ -118,14 +115,6 @@ def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
     frequency = torch.linspace(0, 1, x.shape[1] // 2 + 1)
     tilted: Tensor = torch.fft.irfft(torch.fft.rfft(x) * (1.0 + lift[:, None] * frequency.sqrt()), x.shape[1])
     return tilted
-
-
-def learning_rate(c: CodecTraining, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_rate`."""
-    if step < c.warmup:
-        return c.rate * (step + 1) / c.warmup
-    progress = min(1.0, (step - c.warmup) / max(1, c.steps - c.warmup))
-    return c.final_rate + (c.rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 class CodecTrainer:
@@ -222,23 +211,15 @@ class CodecTrainer:
         found = self.losses(batch, rng, generator)
         total = torch.stack([getattr(c, name) * value for name, value in found.items()]).sum()
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(c, self.step)
+            group["lr"] = cosine_rate(self.step, c.rate, c.final_rate, c.warmup, c.steps)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.parameters(), 20.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         self.step += 1
-        if self.step % FOLLOW == 0:
-            self.follow()
+        follow(self.average, self.model, self.step, c.average)
         return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the averaged weights a little towards the present ones."""
-        keep = min(self.c.average, (1 + self.step) / (10 + self.step)) ** FOLLOW
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -267,22 +248,6 @@ class CodecTrainer:
         return model.eval()
 
 
-def train_codec(trainer: CodecTrainer, until: int, report: Callable[[int, dict[str, float]], None]) -> None:
+def train_codec(trainer: CodecTrainer, until: int, report: Report) -> None:
     """Run steps until `until`, logging means to log.jsonl and saving every `every` steps."""
-    sums: dict[str, float] = {}
-    seen, began = 0, time.monotonic()
-    with open(trainer.out / "log.jsonl", "a") as log:
-        while trainer.step < until:
-            for name, value in trainer.advance().items():
-                sums[name] = sums.get(name, 0.0) + value
-            seen += 1
-            if seen == 50:
-                row = {name: round(value / seen, 5) for name, value in sums.items()}
-                row["seconds"] = round((time.monotonic() - began) / seen, 3)
-                log.write(json.dumps({"step": trainer.step, **row}) + "\n")
-                log.flush()
-                report(trainer.step, row)
-                sums, seen, began = {}, 0, time.monotonic()
-            if trainer.step % trainer.c.every == 0:
-                trainer.save()
-    trainer.save()
+    run_steps(trainer, until, trainer.c.every, report)

@@ -17,9 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +31,12 @@ from semaphone.files import replacing
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, save
+from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 from semaphone.training.survival import Survival, draw_status
 from semaphone.training.tokens import TokenSet, TokenUtterance
 
 STATE = "checkpoint.pt"
 WEIGHTS = "recovery.safetensors"
-FOLLOW = 10  # steps between two updates of the averaged weights
-Report = Callable[[int, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -228,14 +224,6 @@ def token_entropy(model: RQTransformer, hidden: Tensor, tokens: Tensor, target: 
     return F.cross_entropy(logits.float(), tokens[rows, k], reduction="none")
 
 
-def learning_rate(c: RecoveryTraining, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_rate`."""
-    if step < c.warmup:
-        return c.rate * (step + 1) / c.warmup
-    progress = min(1.0, (step - c.warmup) / max(1, c.steps - c.warmup))
-    return c.final_rate + (c.rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 class RecoveryTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
@@ -290,22 +278,15 @@ class RecoveryTrainer:
         with precision(c.bf16):
             found = self.losses(draw(self.tokens, c, rng), rng)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(c, self.step)
+            group["lr"] = cosine_rate(self.step, c.rate, c.final_rate, c.warmup, c.steps)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(found["loss"])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         self.step += 1
-        if self.step % FOLLOW == 0:
-            self._follow()
+        follow(self.average, self.model, self.step, c.average)
         return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        keep = min(self.c.average, (1 + self.step) / (10 + self.step)) ** FOLLOW
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
 
     def averaged(self) -> RQTransformer:
         """A copy of the model with the averaged weights."""
@@ -344,27 +325,11 @@ def train_recovery(
 
     trainer = RecoveryTrainer(c, tokens, out)
     last = c.steps if until is None else min(until, c.steps)
-    sums: dict[str, float] = {}
-    seen, began = 0, time.monotonic()
-    with open(out / "log.jsonl", "a") as log:
 
-        def tell(row: dict[str, Any]) -> None:
-            log.write(json.dumps({"step": trainer.step, **row}) + "\n")
-            log.flush()
-            report(trainer.step, row)
+    def look(step: int) -> dict[str, Any] | None:
+        if dev is None or (step % c.dev_every and step != last):
+            return None
+        return {"dev": evaluate(trainer.averaged(), dev, tokens)}
 
-        while trainer.step < last:
-            for name, value in trainer.advance().items():
-                sums[name] = sums.get(name, 0.0) + value
-            seen += 1
-            if seen == 50 or trainer.step == last:
-                row: dict[str, Any] = {name: round(value / seen, 5) for name, value in sums.items()}
-                tell(row | {"seconds": round((time.monotonic() - began) / seen, 3)})
-                sums, seen, began = {}, 0, time.monotonic()
-            if trainer.step % c.every == 0:
-                trainer.save()
-            if dev is not None and (trainer.step % c.dev_every == 0 or trainer.step == last):
-                tell({"dev": evaluate(trainer.averaged(), dev, tokens)})
-                began = time.monotonic()
-    trainer.save()
+    run_steps(trainer, last, c.every, report, look)
     return out / WEIGHTS
