@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from semaphone.commands._train_translation import accept_negative_ranges
 
 # Name on the command line → (module, what it shows). Modules are imported only when they are run.
 EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "rate-distortion": ("rate_distortion", "quality over rate without loss (LargeSC Fig 4)"),
+    "packet-loss": ("packet_loss", "quality over independent losses (LargeSC Figs 5 a-b and 6)"),
+    "burst-loss": ("burst_loss", "quality over losses in bursts (LargeSC Fig 5 c-d)"),
     "codec-quality": ("codec_quality", "codecs side by side without loss: quality over rate"),
+    "timeline": ("timeline", "one talk through changing losses (LargeSC Fig 9)"),
+    "complexity": ("complexity", "multiply-adds and parameters of each module (LargeSC Table I)"),
+    "latency": ("latency", "the parts of the delay (LargeSC Table II, eqs 21-23)"),
+    "overhead": ("overhead", "from tokens to bits on the wire (LargeSC eq 24)"),
     "translation-quality": ("translation_quality", "quality of translation over SNR (LSSC-ST Fig 4)"),
     "translation-latency": ("translation_latency", "average latency and a listener's lag (LSSC-ST Table II)"),
     "segment-length": ("segment_length", "quality over the length of segments (LSSC-ST's published curves)"),
@@ -39,6 +47,10 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Parses the experiment's own options and runs it."""
     module_name, text = EXPERIMENTS[args.name]
+    if not args.name.startswith(("translation", "segment")):
+        # Before numpy or torch come: threads would change the last digits, and workers have a core each.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
     module = importlib.import_module(f"semaphone.experiments.{module_name}")
     parser = argparse.ArgumentParser(prog=f"semaphone experiment {args.name}", description=text)
     parser.add_argument("--out", type=Path, default=Path(args.name), help="folder of results and figures")
