@@ -346,3 +346,19 @@ def test_wrong_formats(options, sentence) -> None:
 def test_wrong_schedule() -> None:
     with pytest.raises(InputError, match="is not known; there are split, block, bundle:80ms, "):
         PacketFormat.named("weekly", 16, 2048)
+
+
+@given(talks())
+def test_sizes_are_known_beforehand(talk):
+    form, tokens, masks = talk
+    chunks = form.chunks_per_block
+    padded = [Mask(*mask) for mask in masks] + [Mask(0, 0)] * (-len(masks) % chunks)
+    blocks = [padded[i : i + chunks] for i in range(0, len(padded), chunks)]
+    by_block: dict[int, tuple[int, ...]] = {}
+    for packet in send(form, tokens, masks):
+        by_block[packet.block] = (*by_block.get(packet.block, ()), len(packet.payload))
+    for block, sizes in by_block.items():
+        own = blocks[block] if block < len(blocks) else [Mask(0, 0)] * chunks
+        earlier = block - form.copy_distance
+        copied = blocks[earlier] if form.copy_distance and 0 <= earlier < len(blocks) else ()
+        assert form.sizes(own, copied) == sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -31,17 +32,50 @@ class Mask(NamedTuple):
         return self.s + self.c
 
 
+NOTHING = Mask(0, 0)
+KEEPALIVE = 6  # blocks of a pause, one of which is sent
+
+
 class Controller(Protocol):
-    """Latents and the reported loss rate → masks. `state` is `None` for a fresh stream."""
+    """Latents and the reported loss rate → masks. `state` is `None` for a fresh stream. `str` is for reports."""
 
     @property
     def most(self) -> int:
         """How many tokens of a chunk it sends at the most: the codec need not compute more."""
         ...
 
-    def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
-        """Latents z_n [D, T] of T chunks of one stream, p in [0, 1] → one mask a chunk, next state."""
+    def step(
+        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+    ) -> tuple[list[Mask], Any]:
+        """Latents z_n [D, T] of T chunks of one stream, p in [0, 1] → one mask a chunk, next state.
+
+        `talking` [T] says in which chunks anybody speaks (default: in all); the others get `NOTHING`.
+        """
         ...
+
+
+class Demand(Protocol):
+    """What a chunk asks for: its mask as a function of the rate L. A higher L never sends less."""
+
+    def __call__(self, rate: float) -> Mask: ...
+
+
+class Scalable(Protocol):
+    """A controller that leaves the rate open, for something above it to decide (see rate.py)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
+        """Latents z_n [D, T], p in [0, 1] → what each chunk asks for, next state."""
+        ...
+
+
+def silenced(masks: list[Mask], talking: Sequence[bool] | None) -> list[Mask]:
+    """The masks, with nothing where nobody talks."""
+    if talking is None:
+        return masks
+    return [mask if speech else NOTHING for mask, speech in zip(masks, talking, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -55,11 +89,16 @@ class FixedController:
         if self.codebooks < 0 or not 0 <= self.copies <= self.codebooks:
             raise ValueError("copies must lie between 0 and codebooks")
 
+    def __str__(self) -> str:
+        return f"fixed, {self.codebooks} codebooks, {self.copies} copies"
+
     @property
     def most(self) -> int:
         """See `Controller.most`."""
         return self.codebooks
 
-    def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
+    def step(
+        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+    ) -> tuple[list[Mask], Any]:
         """See `Controller.step`."""
-        return [Mask(self.codebooks, self.copies)] * latents.shape[1], None
+        return silenced([Mask(self.codebooks, self.copies)] * latents.shape[1], talking), None

@@ -9,10 +9,12 @@ first turns codebooks into copies. Where losses are so heavy that the link seems
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from semaphone.controller.base import Mask
+from semaphone.controller.base import Demand, Mask, silenced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,12 +60,28 @@ class BudgetController:
         """See `Controller.most`."""
         return min(self.transmissions, self.num_codebooks)
 
-    def step(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Mask], Any]:
+    name = "budget"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.transmissions} transmissions"
+
+    def step(
+        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+    ) -> tuple[list[Mask], Any]:
         """See `Controller.step`. The state is the share of L that is spent now."""
+        demands, state = self.demands(latents, loss_rate, state)
+        return silenced([demand(self.transmissions) for demand in demands], talking), state
+
+    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
+        """See `Scalable.demands`; L is the number of transmissions, before heavy loss takes some of them away."""
         share = 1.0 if state is None else float(state)
-        masks = []
+        r = loss_rate if self.conditional is None else max(loss_rate, self.conditional)
+        found: list[Demand] = []
         for _ in range(latents.shape[1]):
             share = max(share * BACK_OFF, LEAST) if loss_rate > HEAVY else min(share * RECOVER, 1.0)
-            r = loss_rate if self.conditional is None else max(loss_rate, self.conditional)
-            masks.append(best_split(round(self.transmissions * share), self.num_codebooks, loss_rate, r))
-        return masks, share
+            found.append(partial(_split, share=share, num_codebooks=self.num_codebooks, loss_rate=loss_rate, r=r))
+        return found, share
+
+
+def _split(rate: float, *, share: float, num_codebooks: int, loss_rate: float, r: float) -> Mask:
+    return best_split(round(min(rate, 2 * num_codebooks) * share), num_codebooks, loss_rate, r)

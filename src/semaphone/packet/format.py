@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,6 +146,21 @@ class PacketFormat:
     def toc_bits(self) -> int:
         """Bits of a packet that are not tokens: table of contents, which half it is (split), loss report."""
         return self.toc_number_bits + (self.schedule == "split") + 8 * self.loss_report
+
+    def sizes(self, masks: Sequence[Mask], copied: Sequence[Mask] = ()) -> tuple[int, ...]:
+        """Bytes that the payloads of a block take with these masks, one a chunk, before padding to `constant_size`.
+
+        `copied` are the masks of the earlier block whose copies ride along, for bundles with copies.
+        """
+        masks = [self.effective(mask) for mask in masks]
+        if self.schedule == "bundle":
+            tokens = [sum(mask.sent for mask in masks) + sum(self.effective(mask).twice for mask in copied)]
+        else:
+            # At home in the first packet: odd indices of the first chunk, even ones of the second. The rest of a
+            # packet's tokens are copies.
+            (a, a2), (b, b2) = masks
+            tokens = [a // 2 + (a2 + 1) // 2 + (b + 1) // 2 + b2 // 2, (a + 1) // 2 + a2 // 2 + b // 2 + (b2 + 1) // 2]
+        return tuple(-(-(self.toc_bits + n * self.bits_per_token) // 8) for n in tokens)
 
     @property
     def max_payload(self) -> int:
