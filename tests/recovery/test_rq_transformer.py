@@ -378,3 +378,29 @@ def test_absent_is_what_is_remembered_before_the_beginning():
     state = build(NANO).fresh_state(2)
     assert (state.heard == ABSENT).all()
     assert (state.past == K).all()
+
+
+@BOTH
+def test_tokens_that_arrive_in_part(config):
+    """With arrivals of one and zero it is the hard case; in between it is a mixture, with gradients."""
+    model = build(config)
+    tokens = chunks(9)
+    status = torch.where(weather(9) == LOST, torch.tensor([LOST, LOST, LOST, UNSENT, UNSENT]), RECEIVED)
+    text = torch.full_like(tokens[..., 0], config.text_pad)
+    if config.acoustic_delay:
+        text = torch.cat([text, text[:, :1]], 1)
+    tokens, status = model.delayed(tokens, K), model.delayed(status, UNSENT)
+    received = status == RECEIVED
+    past, heard = torch.where(received, tokens, K), torch.where(received, HEARD, ABSENT)
+    hard = model.contexts(tokens, status, past, heard, text)
+    soft = model.mixed_contexts(tokens, received.float(), (status != UNSENT).float())
+    for a, b in zip(soft, hard, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    share = torch.full(tokens.shape, 0.5).requires_grad_()
+    sent = torch.ones(tokens.shape).requires_grad_()
+    _, context = model.mixed_contexts(tokens, share, sent)
+    context.square().sum().backward()
+    assert share.grad is not None
+    last = None if config.sees_received else -1  # what only the chunks after it would see
+    assert (share.grad[:, :last] != 0)[tokens[:, :last] != K].all()
+    assert config.sees_received == (sent.grad is not None)

@@ -248,6 +248,44 @@ class RQTransformer(nn.Module):
         a, _ = self.temporal(self.dropout(x), fresh_window(self.decoder.model.layers, batch))
         return a, self.dropout(a if seen is None else a + seen)
 
+    def mixed_contexts(
+        self, tokens: Tensor, arrival: Tensor, sent: Tensor, text: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`contexts` where tokens arrive in part, for training what decides about them.
+
+        tokens [B, T, N_Q]; arrival a in [0, 1] and sent in [0, 1], both [B, T, N_Q], in time steps (see `delayed`).
+        What is seen of a chunk and what later ones remember is a e(token) + (1 - a) e(no token); `sent` is what the
+        table of contents says of it. Both have gradients. With ones and zeros it is `contexts` with gaps in the past.
+        """
+        config = self.config
+        none = torch.full_like(tokens, config.codebook_size)
+        text = torch.full_like(tokens[..., 0], config.text_pad) if text is None else text
+        first = torch.zeros_like(tokens[:, :1])
+        before, share = torch.cat([first, tokens[:, :-1]], 1), torch.cat([first.to(arrival), arrival[:, :-1]], 1)
+        text = torch.cat([text.new_full((len(text), 1), config.text_size), text[:, :-1]], 1)
+        step = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
+        x = self.embed_past(none, torch.full_like(none, ABSENT), text, step)
+        if self.join is not None:
+            x = x + self._mixed(self.join, before, share, torch.zeros_like(share))
+        else:
+            for k, table in enumerate(self.embed_tokens[: config.num_codebooks]):
+                x = x + share[..., k, None] * (table(before[..., k]) - table(none[..., k]))
+        seen = self.embed_seen(none, torch.full_like(none, TokenStatus.LOST))
+        if seen is not None:
+            assert self.see is not None
+            seen = seen + self._mixed(self.see, tokens, arrival, 1 - sent)
+            x = x + seen
+        a, _ = self.temporal(x, fresh_window(self.decoder.model.layers, len(tokens)))
+        return a, a if seen is None else a + seen
+
+    def _mixed(self, layer: nn.Linear, ids: Tensor, share: Tensor, flag: Tensor) -> Tensor:
+        """What a share of tokens, with a second flag, adds to the layer's output without any."""
+        first = torch.arange(self.config.num_codebooks, device=ids.device) * (self.config.codebook_size + 1)
+        table = self.embed_tokens[0]
+        rows = table(ids + first) - table(self.config.codebook_size + first)
+        y: Tensor = layer(torch.cat([(share[..., None] * rows).flatten(-2), share, flag], -1))
+        return y
+
     def depth_hidden(self, context: Tensor, ids: Tensor, text: Tensor) -> Tensor:
         """Depth transformer over M whole chunks, teacher-forced: context [M, width], ids [M, N_Q], text [M].
 
