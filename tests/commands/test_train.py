@@ -37,6 +37,22 @@ def test_recovery_is_trained_and_can_be_named(folder, tmp_path, capsys):
     assert soundfile.info(out).frames == 40_000
 
 
+@pytest.mark.slow
+def test_a_controller_is_trained_and_can_be_named(folder, tmp_path, capsys):
+    small = ["--set", "batch=2", "--set", "crop=10", "--set", "rows=10", "--set", "dev_every=100"]
+    assert main([*arguments(folder, tmp_path / "r", "--steps", "1"), *small]) == 0
+    recovery = str(tmp_path / "r" / "recovery.safetensors")
+    codec = str(folder / "tiny.safetensors")
+    common = ["train", "controller", "--data", str(folder), "--codec", codec, "--recovery", recovery, "--steps", "2"]
+    small = ["--set", "batch=2", "--set", "crop=6", "--set", "window=4", "--set", "heard=1"]
+    assert main([*common, "--out", str(tmp_path / "c"), *small, "--gamma", "0.1", "0.4"]) == 0
+    weights = tmp_path / "c" / "gamma-0.4" / "nano-controller.safetensors"
+    assert weights.is_file()
+    assert (tmp_path / "c" / "gamma-0.1" / "log.jsonl").is_file()
+    assert main([*common, "--out", str(tmp_path / "x"), "--recovery", "hold"]) == 2
+    assert "trained through a recovery model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

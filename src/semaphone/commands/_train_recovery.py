@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from semaphone.codec.base import Codec
+    from semaphone.training.data import Corpus
     from semaphone.training.tokens import TokenSet
 
     Report = Callable[[int, dict[str, Any]], None]
@@ -60,13 +61,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress) -> TokenSet:
+def corpus_of(data: str, cache: Path, bar: Progress) -> Corpus:
+    """The prepared speech of a folder of recordings, made if it is not there."""
     from pathlib import Path
 
     from semaphone.training.data import prepare_corpus
-    from semaphone.training.tokens import corpus_tokens
 
-    cache = Path(args.cache) if args.cache else out / "cache"
     tasks: dict[str, Any] = {}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -74,12 +74,22 @@ def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress) ->
             tasks[stage] = bar.add_task(f"preparing {stage}", total=total)
         bar.update(tasks[stage], completed=done, total=total)
 
-    corpus = prepare_corpus(Path(args.data), cache, None, report, want_f0=False)
+    return prepare_corpus(Path(data), cache, None, report, want_f0=False)
+
+
+def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress) -> TokenSet:
+    from pathlib import Path
+
+    from semaphone.training.tokens import corpus_tokens
+
+    cache = Path(args.cache) if args.cache else out / "cache"
+    corpus = corpus_of(args.data, cache, bar)
     bar.add_task("making tokens", total=None)
     return corpus_tokens(codec, corpus, cache / "tokens")
 
 
-def _report(bar: Progress, total: int) -> Report:
+def reporter(bar: Progress, total: int) -> Report:
+    """Shows how training goes on."""
     task = bar.add_task("training", total=total)
 
     def report(step: int, row: dict[str, Any]) -> None:
@@ -108,7 +118,7 @@ def _train_nano(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: P
     c = replace(settings(RecoveryTraining, known, args.set), model=model)
     train, dev = tokens.split(0.03)
     until = c.steps if args.steps is None else args.steps
-    return train_recovery(c, train, out, dev, until, _report(bar, until))
+    return train_recovery(c, train, out, dev, until, reporter(bar, until))
 
 
 def _train_moshi(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: Path, bar: Progress) -> Path:
@@ -128,4 +138,4 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: 
     model = load_moshi(args.moshi, codec, args.precision, report=bar.console.print, training=(c.rank, c.rows))
     add_lora(model, rank=c.rank, alpha=c.alpha, depth=c.depth)
     until = c.steps if args.steps is None else args.steps
-    return train_lora(c, model, tokens, out, until, _report(bar, until))
+    return train_lora(c, model, tokens, out, until, reporter(bar, until))

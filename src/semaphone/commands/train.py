@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from semaphone.commands import _link, _train_fdplc, _train_recovery, _train_translation
+from semaphone.commands import _link, _train_controller, _train_fdplc, _train_recovery, _train_translation
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     codec.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     codec.set_defaults(run=run)
     _train_recovery.register(parts)
+    _train_controller.register(parts)
     _train_fdplc.register(parts)
     _train_translation.register(parts)
 

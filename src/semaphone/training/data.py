@@ -14,6 +14,7 @@ was interrupted starts again at that stage; finished ones are kept.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -54,6 +55,11 @@ class Corpus:
     audio: NDArray[np.int16]  # [samples]
     f0: NDArray[np.float16]  # [samples / 160], Hz, 0 where unvoiced
     semantic: NDArray[np.float16] | None  # [samples / 1280, 512]
+
+    @functools.cached_property
+    def by_file(self) -> dict[str, Recording]:
+        """Recordings by their names."""
+        return {recording.file: recording for recording in self.recordings}
 
     def speech(self, recording: Recording) -> NDArray[np.float32]:
         """Samples of a recording in [-1, 1)."""

@@ -72,6 +72,11 @@ class TokenSet:
         return np.array([e.length for e in self._entries], np.int64)
 
     @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each utterance begins in the whole cache, in chunks, [n]."""
+        return np.array([e.start for e in self._entries], np.int64)
+
+    @property
     def groups(self) -> list[str]:
         return [e.group for e in self._entries]
 

@@ -1,0 +1,357 @@
+"""Training the adaptive controller: `semaphone train controller` (LargeSC §III-D, §IV-A2, step 2).
+
+Codec and recovery stay as they are. A step draws crops of speech and for each a loss rate p, a rate L and
+r = P(second packet lost | first lost); it goes the whole way: importance → masks (eq 13) → a token arrives
+with a = 1 − p if it goes once, 1 − p r if it goes twice → the recovery model reads a e(token) + (1 − a) e(mask)
+→ eq 20:
+
+    Σ_k λ_k (1 − a_k) CE_k / Σ λ  +  γ Σ m  +  ρ · distance of what the codec renders from what was said
+
+where a token enters the codec's sum with a, and the model's guess with 1 − a. A crop is read as a whole, but only
+a few chunks of it are recovered and rendered. A quarter of the crops lose nothing.
+
+    train_controller(ControllerTraining(), parts, material, Path("run"))
+
+resumes from the newest checkpoint in `run`; log.jsonl holds the losses and what the controller sends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
+from semaphone.controller.masks import straight_through
+from semaphone.errors import InputError
+from semaphone.files import replacing
+from semaphone.recovery import depth
+from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.training.latents import Material
+from semaphone.training.losses import MelLoss
+
+if TYPE_CHECKING:
+    from semaphone.codec.base import CodecInfo
+    from semaphone.codec.nano import NanoModel
+
+STATE = "checkpoint.pt"
+WEIGHTS = "nano-controller.safetensors"
+SKIPPED = 2  # chunks of a rendered piece that the decoder needs to get going
+Report = Callable[[int, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class ControllerTraining:
+    """Settings of one training run."""
+
+    seed: int = 1
+    batch: int = 16  # crops a step
+    crop: int = 50  # chunks of 80 ms that controller and recovery read, 4 s
+    window: int = 12  # chunks of each crop that are recovered
+    heard: int = 6  # crops a step whose window is rendered, too
+    gamma: float = 0.1  # γ of eq 20: what a transmission costs
+    semantic: float = 10.0  # λ of the semantic token; acoustic ones have 1
+    reconstruction: float = 10.0  # ρ, weight of the codec's reconstruction loss; 0: without
+    losses: tuple[float, float] = (0.0, 0.3)  # p, uniform between the two
+    lossy: float = 0.75  # share of crops with losses
+    bursty: float = 0.5  # share of those whose losses come in bursts: r uniform from p to 1; for the others r = p
+    sharpness: float = 5.0  # τ of eq 11
+    rate: float = 1e-3  # learning rate of AdamW after the warm-up
+    final_rate: float = 5e-5  # where the cosine ends, at step `steps`
+    warmup: int = 50  # steps
+    steps: int = 1_500
+    decay: float = 1e-3  # AdamW's weight decay
+    average: float = 0.99  # decay of the moving average of weights
+    every: int = 100  # steps between checkpoints
+    dev_every: int = 250  # steps between looks at what is sent
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.window, self.steps, self.every, self.dev_every) < 1:
+            raise InputError("Batch, window, steps and intervals of a training are at least 1.")
+        if not self.window <= self.crop or not 0 <= self.heard <= self.batch:
+            raise InputError("The window of a training lies within its crop, and no more crops are heard than drawn.")
+        if not 0 <= self.losses[0] <= self.losses[1] < 1 or not 0 <= self.lossy <= 1 or not 0 <= self.bursty <= 1:
+            raise InputError("Loss rates of a training lie in [0, 1), the smaller one first, and shares in [0, 1].")
+        if min(self.gamma, self.reconstruction, self.semantic) < 0 or self.sharpness <= 0:
+            raise InputError("Weights of losses in a training are not negative, and the sharpness is above 0.")
+
+
+class Parts(NamedTuple):
+    """What stays as it is."""
+
+    info: CodecInfo
+    recovery: RQTransformer
+    codec: NanoModel | None  # to render with; None: there is no reconstruction loss
+
+
+@dataclass
+class Batch:
+    """Crops and their weather."""
+
+    tokens: Tensor  # [B, T, N_Q]
+    latents: Tensor  # [B, T, D]
+    speech: Tensor | None  # [H, window * chunk samples] of the first H crops' windows
+    first: int  # where the windows begin, the same in all crops
+    p: Tensor  # [B]
+    r: Tensor  # [B]
+    rate: Tensor  # [B], L
+
+
+def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
+    """A random batch; utterances are drawn by their length."""
+    lengths = material.lengths
+    first = int(rng.integers(0, c.crop - c.window + 1))
+    crops = []
+    for i in rng.choice(len(material), c.batch, p=lengths / lengths.sum()):
+        begin = int(rng.integers(0, max(int(lengths[i]) - c.crop, 0) + 1))
+        crops.append(material.crop(int(i), begin, c.crop))
+    p = rng.uniform(*c.losses, c.batch) * (rng.random(c.batch) < c.lossy)
+    r = np.where(rng.random(c.batch) < c.bursty, rng.uniform(p, 1.0), p)
+    rate = rng.uniform(1.0, material.tokens.num_codebooks, c.batch)
+    speech = None
+    heard = [crop.speech for crop in crops[: c.heard] if crop.speech is not None]
+    if heard:
+        size = len(heard[0]) // c.crop
+        speech = torch.from_numpy(np.stack(heard)[:, first * size : (first + c.window) * size])
+    return Batch(
+        torch.from_numpy(np.stack([crop.tokens for crop in crops])),
+        torch.from_numpy(np.stack([crop.latents for crop in crops])),
+        speech,
+        first,
+        *(torch.from_numpy(x.astype(np.float32)) for x in (p, r, rate)),
+    )
+
+
+def arrival(masks: Tensor, p: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks [..., 2, N_Q], loss rate and r (they broadcast to [...]) → a and what is sent, both [..., N_Q]."""
+    s, c = masks.unbind(-2)
+    twice = s * c
+    sent = s + c - twice
+    p, r = p[..., None], r[..., None]
+    return (sent - twice) * (1 - p) + twice * (1 - p * r), sent
+
+
+class Losses:
+    """Eq 20 and the reconstruction loss for a batch."""
+
+    def __init__(self, net: ControllerModel, parts: Parts, c: ControllerTraining) -> None:
+        self.net, self.parts, self.c = net, parts, c
+        self._lambda = torch.ones(net.config.num_codebooks)
+        self._lambda[0] = c.semantic
+        self._mel = MelLoss(parts.info.sample_rate)
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss` and what it is made of: `entropy`, `transmissions` a chunk, `mel`; and `copies` a chunk."""
+        c = self.c
+        importance, _ = self.net(batch.latents, batch.p[:, None].expand(batch.latents.shape[:2]))
+        level = batch.rate[:, None, None] * importance
+        masks = straight_through(level, self.net.config.num_codebooks, c.sharpness)
+        a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
+        entropy, guess = self._entropy(batch, a, sent)
+        found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
+        loss = entropy + c.gamma * found["transmissions"]
+        if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
+            found["mel"] = self._distance(batch, a, guess)
+            loss = loss + c.reconstruction * found["mel"]
+        return {"loss": loss, **found, "copies": masks.prod(-2).sum(-1).mean()}
+
+    def _entropy(self, batch: Batch, a: Tensor, sent: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ λ (1 − a) CE / Σ λ a chunk of the windows, and the model's guesses there, [B, window, N_Q]."""
+        model, none = self.parts.recovery, self.parts.info.codebook_size
+        late = bool(model.config.acoustic_delay)
+        tokens, a, sent = model.delayed(batch.tokens, none), model.delayed(a, 0), model.delayed(sent, 0)
+        _, context = model.mixed_contexts(tokens, a, sent)
+        # With an acoustic delay the first time step has no acoustic tokens.
+        part = slice(batch.first + late, batch.first + late + self.c.window)
+        rows, share = tokens[:, part].clamp(max=none - 1).flatten(0, 1), a[:, part].flatten(0, 1)
+        text = torch.full_like(rows[:, 0], model.config.text_pad)
+        hidden = model.depth_hidden(context[:, part].flatten(0, 1), rows, text)
+        total, guesses = a.new_zeros(()), []
+        for k in range(rows.shape[1]):
+            logits = depth.head(model.depth_decoder, hidden[:, k], k).float()
+            entropy = F.cross_entropy(logits, rows[:, k], reduction="none")
+            total = total + self._lambda[k] * ((1 - share[:, k]) * entropy).mean()
+            guesses.append(logits.detach().argmax(-1))
+        guess = torch.stack(guesses, 1).view(len(batch.tokens), self.c.window, -1)
+        return total / self._lambda.sum(), guess
+
+    def _distance(self, batch: Batch, a: Tensor, guess: Tensor) -> Tensor:
+        """Mel distance of what is heard in the windows of the first crops from what was said."""
+        codec, info = self.parts.codec, self.parts.info
+        assert codec is not None
+        assert batch.speech is not None
+        heard, part = slice(0, len(batch.speech)), slice(batch.first, batch.first + self.c.window)
+        tokens = batch.tokens[heard, part].transpose(1, 2)
+        share = a[heard, part].transpose(1, 2)
+        entries = codec.quantizer.entries(tokens, share)
+        entries = entries + codec.quantizer.entries(guess[heard].transpose(1, 2), 1 - share)
+        made = codec.decoder(codec.quantizer.latents(entries), entries).speech
+        skip = min(SKIPPED, self.c.window - 1) * info.chunk_samples
+        distance: Tensor = self._mel(made[:, skip + info.delay :], batch.speech[:, skip : -info.delay or None])
+        return distance
+
+
+def learning_rate(c: ControllerTraining, step: int) -> float:
+    """Linear warm-up, then half a cosine down to `final_rate`."""
+    if step < c.warmup:
+        return c.rate * (step + 1) / c.warmup
+    progress = min(1.0, (step - c.warmup) / max(1, c.steps - c.warmup))
+    return c.final_rate + (c.rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class ControllerTrainer:
+    """Everything a run carries from step to step, and its checkpoint."""
+
+    def __init__(self, c: ControllerTraining, parts: Parts, material: Material, out: Path) -> None:
+        """Raises InputError if the parts do not fit each other, or a checkpoint in `out` is of another run."""
+        check_parts(c, parts, material)
+        torch.set_flush_denormal(True)
+        torch.manual_seed(c.seed)
+        self.c, self.parts, self.material, self.out = c, parts, material, out
+        parts.recovery.eval().requires_grad_(False)
+        info = parts.info
+        self.net = ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint))
+        self.net.adjust(draw(material, c, np.random.default_rng(c.seed)).latents.flatten(0, 1))
+        self.losses = Losses(self.net, parts, c)
+        self.step = 0
+        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), c.rate, weight_decay=c.decay)
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / STATE).exists():
+            self.load(out / STATE)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises InputError if it is of another codec."""
+        saved = torch.load(path, weights_only=True)
+        if json.loads(saved["model"]) != asdict(self.net.config):
+            raise InputError(f"The checkpoint {path} belongs to another codec; give another folder.")
+        self.net.load_state_dict(saved["net"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average, self.step = saved["average"], saved["step"]
+
+    def save(self) -> None:
+        """Write a checkpoint and the averaged weights; the old ones stay until the new ones are whole."""
+        saved = {
+            "net": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "model": json.dumps(asdict(self.net.config)),
+        }
+        with replacing(self.out / STATE) as part:
+            torch.save(saved, part)
+        c = self.c
+        notes = {"steps": str(self.step), "gamma": str(c.gamma), "reconstruction": str(c.reconstruction)}
+        save(self.averaged(), self.out / WEIGHTS, notes)
+
+    def advance(self) -> dict[str, float]:
+        """One optimiser step; the randomness of a step depends on the seed and its number alone."""
+        self.net.train()
+        found = self.losses(draw(self.material, self.c, np.random.default_rng([self.c.seed, self.step])))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.c, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(found["loss"])
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        self._follow()
+        return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        keep = min(self.c.average, (1 + self.step) / (10 + self.step))
+        for name, value in self.net.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    def averaged(self) -> ControllerModel:
+        """A copy of the model with the averaged weights."""
+        net = ControllerModel(self.net.config)
+        net.load_state_dict(self.average)
+        return net.eval()
+
+
+def check_parts(c: ControllerTraining, parts: Parts, material: Material) -> None:
+    """Raises InputError if codec, recovery and material do not fit each other."""
+    info, config = parts.info, parts.recovery.config
+    if (config.num_codebooks, config.codebook_size) != (info.num_codebooks, info.codebook_size):
+        raise InputError("The recovery model is for a codec with other codebooks.")
+    if config.codec and config.codec != info.fingerprint:
+        raise InputError("The recovery model was trained on the tokens of another codec.")
+    if c.reconstruction and parts.codec is None:
+        raise InputError(f"The codec {info.name} cannot be trained through: set reconstruction=0.")
+    if c.reconstruction and material.corpus is None:
+        raise InputError("The reconstruction loss needs the speech of the corpus, not only its tokens.")
+
+
+@torch.no_grad()
+def sends(net: ControllerModel, material: Material, chunks: int = 6_000) -> dict[str, dict[str, list[float]]]:
+    """What a controller sends by loss rate and L: [tokens, of them twice, bit/s of tokens], averages a chunk."""
+    from semaphone.controller.masks import hard_mask
+
+    length, count = 150, net.config.num_codebooks
+    total = min(len(material), max(1, chunks // length))
+    picked = [int(i) for i in np.linspace(0, len(material) - 1, total)]
+    latents = torch.from_numpy(np.stack([material.crop(i, 0, length).latents for i in picked]))
+    inside = torch.from_numpy(np.arange(length)[None, :] < material.lengths[picked][:, None])
+    bits = 12.5 * (material.tokens.codebook_size - 1).bit_length()
+    found: dict[str, dict[str, list[float]]] = {}
+    for p in (0.0, 0.05, 0.1, 0.2, 0.3):
+        importance, _ = net(latents, torch.full(latents.shape[:2], p))
+        row = found[f"p={p}"] = {}
+        for rate in (1, 2, 4, 8, 12, 16, 24):
+            lengths = hard_mask(rate * importance[inside], count).sum(-1)
+            sent, twice = lengths.amax(-1).mean(), lengths.amin(-1).mean()
+            row[f"L={rate}"] = [round(float(x), 3) for x in (sent, twice, bits * (sent + twice))]
+    return found
+
+
+def train_controller(
+    c: ControllerTraining,
+    parts: Parts,
+    material: Material,
+    out: Path,
+    dev: Material | None = None,
+    until: int | None = None,
+    report: Report = lambda step, row: None,
+) -> Path:
+    """Train until step `until` (default: `c.steps`), from the newest checkpoint in `out` if there is one.
+
+    Writes log.jsonl, checkpoint.pt and nano-controller.safetensors (averaged weights); returns the latter's path.
+    """
+    trainer = ControllerTrainer(c, parts, material, out)
+    last = c.steps if until is None else min(until, c.steps)
+    sums: dict[str, float] = {}
+    seen, began = 0, time.monotonic()
+    with open(out / "log.jsonl", "a") as log:
+
+        def tell(row: dict[str, Any]) -> None:
+            log.write(json.dumps({"step": trainer.step, **row}) + "\n")
+            log.flush()
+            report(trainer.step, row)
+
+        while trainer.step < last:
+            for name, value in trainer.advance().items():
+                sums[name] = sums.get(name, 0.0) + value
+            seen += 1
+            if seen == 25 or trainer.step == last:
+                row: dict[str, Any] = {name: round(value / seen, 5) for name, value in sums.items()}
+                tell(row | {"seconds": round((time.monotonic() - began) / seen, 3)})
+                sums, seen, began = {}, 0, time.monotonic()
+            if trainer.step % c.every == 0:
+                trainer.save()
+            if dev is not None and (trainer.step % c.dev_every == 0 or trainer.step == last):
+                tell({"dev": sends(trainer.averaged(), dev)})
+                began = time.monotonic()
+    trainer.save()
+    return out / WEIGHTS

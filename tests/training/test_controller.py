@@ -1,0 +1,162 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.codec.tiny import tiny_codec
+
+from semaphone.controller.adaptive import load
+from semaphone.errors import InputError
+
+pytest.importorskip("transformers")
+
+from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
+from semaphone.training.controller import (
+    ControllerTrainer,
+    ControllerTraining,
+    Losses,
+    Parts,
+    arrival,
+    draw,
+    sends,
+    train_controller,
+)
+from semaphone.training.data import CHUNK, Corpus, Recording
+from semaphone.training.latents import corpus_latents
+from semaphone.training.tokens import corpus_tokens
+
+CODEC = tiny_codec()
+SMALL = RQTransformerConfig(
+    num_codebooks=16,
+    codebook_size=32,
+    codec=CODEC.info.fingerprint,
+    width=16,
+    layers=1,
+    heads=2,
+    ffn=16,
+    depth_width=8,
+    depth_layers=1,
+    depth_heads=2,
+    depth_ffn=16,
+    token_width=4,
+)
+C = ControllerTraining(batch=4, crop=10, window=4, heard=2, steps=6, every=3, dev_every=3, warmup=2)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    rng = np.random.default_rng(5)
+    lengths, recordings, start = [14, 9, 25], [], 0
+    for i, n in enumerate(lengths):
+        recordings.append(Recording(f"{i}.wav", "", start, n * CHUNK))
+        start += n * CHUNK
+    audio = (3000 * rng.standard_normal(start)).astype(np.int16)
+    return Corpus(tuple(recordings), audio, np.empty(0, np.float16), None)
+
+
+@pytest.fixture(scope="module")
+def material(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+    tokens = corpus_tokens(CODEC, corpus, folder)
+    return corpus_latents(CODEC, corpus, tokens, folder / CODEC.info.fingerprint[:16], lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    torch.manual_seed(3)
+    return Parts(CODEC.info, RQTransformer(SMALL), CODEC.model)
+
+
+def test_latents_lie_beside_their_tokens(material, corpus):
+    for i, recording in enumerate(corpus.recordings):
+        encoded = CODEC.encode(torch.from_numpy(corpus.speech(recording))[None])
+        crop = material.crop(i, 2, 5)
+        assert crop.tokens.tolist() == encoded.tokens[0, :, 2:7].T.tolist()
+        np.testing.assert_allclose(crop.latents, encoded.latents[0, :, 2:7].T, rtol=1e-2, atol=1e-2)
+        np.testing.assert_array_equal(crop.speech, corpus.speech(recording)[2 * CHUNK : 7 * CHUNK])
+    assert not material.crop(1, 7, 5).latents[2:].any()
+
+
+def test_arrival_is_that_of_the_link():
+    masks = torch.tensor([[1.0, 1, 1, 0], [1.0, 0, 0, 0]])
+    a, sent = arrival(masks, torch.tensor(0.2), torch.tensor(0.5))
+    torch.testing.assert_close(a, torch.tensor([0.9, 0.8, 0.8, 0.0]))
+    assert sent.tolist() == [1, 1, 1, 0]
+    swapped, _ = arrival(masks.flip(0), torch.tensor(0.2), torch.tensor(0.5))
+    assert torch.equal(a, swapped)
+
+
+def test_draws_cover_what_was_asked_for(material):
+    c = replace(C, batch=200, heard=0)
+    batch = draw(material, c, np.random.default_rng(0))
+    assert float((batch.p > 0).float().mean()) == pytest.approx(0.75, abs=0.1)
+    assert float(batch.p.max()) <= 0.3
+    assert bool((batch.r >= batch.p).all())
+    assert 1 <= float(batch.rate.min()) < 3 < 14 < float(batch.rate.max()) <= 16
+
+
+@pytest.mark.parametrize("reconstruction", [0.0, 10.0])
+def test_gradients_go_the_whole_way(parts, material, tmp_path, reconstruction):
+    trainer = ControllerTrainer(replace(C, gamma=0.0, reconstruction=reconstruction), parts, material, tmp_path)
+    found = trainer.losses(draw(material, trainer.c, np.random.default_rng(1)))
+    assert ("mel" in found) == (reconstruction > 0)
+    found["loss"].backward()
+    for name, weight in trainer.net.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name
+    assert all(weight.grad is None for weight in parts.recovery.parameters())
+
+
+def test_without_loss_and_with_everything_sent_nothing_is_left_to_predict(parts, material, tmp_path):
+    trainer = ControllerTrainer(replace(C, lossy=0.0), parts, material, tmp_path)
+    with torch.no_grad():
+        list(trainer.net.parameters())[-1].fill_(50.0)
+    batch = draw(material, trainer.c, np.random.default_rng(1))
+    batch.rate.fill_(17.0)
+    with torch.no_grad():
+        found = Losses(trainer.net, parts, trainer.c)(batch)
+    assert float(found["entropy"]) == pytest.approx(0.0, abs=1e-5)
+    assert float(found["transmissions"]) == 32
+    assert float(found["copies"]) == 16
+
+
+def test_the_price_of_transmissions_is_felt(parts, material, tmp_path):
+    sent = []
+    for gamma in (0.0, 5.0):
+        c = replace(C, gamma=gamma, steps=40, rate=0.02, reconstruction=0.0, every=100, dev_every=100)
+        train_controller(c, parts, material, tmp_path / str(gamma))
+        sent.append(sends(load(tmp_path / str(gamma) / "nano-controller.safetensors"), material)["p=0.1"]["L=16"][2])
+    assert sent[0] > 1.5 * sent[1]
+
+
+def test_runs_resume_and_repeat(parts, material, tmp_path):
+    train_controller(C, parts, material, tmp_path / "a", material)
+    train_controller(C, parts, material, tmp_path / "b", material, until=4)
+    train_controller(C, parts, material, tmp_path / "b", material)
+    first, second = (load(tmp_path / name / "nano-controller.safetensors", CODEC.info.fingerprint) for name in "ab")
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value)
+    rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["dev"]["p=0.2"]["L=8"][0] >= rows[-1]["dev"]["p=0.2"]["L=8"][1]
+    assert any("entropy" in row for row in rows)
+
+
+def test_moshis_delay(material, tmp_path):
+    """The same for a model whose acoustic tokens come a time step later."""
+    config = replace(SMALL, token_width=0, acoustic_delay=1, sees_received=False, text_pad=3)
+    moshi = Parts(CODEC.info, RQTransformer(config), None)
+    trainer = ControllerTrainer(replace(C, reconstruction=0.0), moshi, material, tmp_path)
+    assert np.isfinite(trainer.advance()["loss"])
+
+
+def test_what_does_not_fit(parts, material, tmp_path):
+    other = replace(SMALL, codec="f" * 16)
+    with pytest.raises(InputError, match="tokens of another codec"):
+        ControllerTrainer(C, parts._replace(recovery=RQTransformer(other)), material, tmp_path)
+    with pytest.raises(InputError, match="set reconstruction=0"):
+        ControllerTrainer(C, parts._replace(codec=None), material, tmp_path)
+    with pytest.raises(InputError, match="within its crop"):
+        replace(C, window=20)
+    with pytest.raises(InputError, match="not negative"):
+        replace(C, gamma=-1.0)
