@@ -42,17 +42,18 @@ def test_results_are_kept_and_drawn(folder, tmp_path, capsys, monkeypatch):
     save_nano(tiny_model(), weights, {})
     (folder / "broken.wav").write_text("no recording")
     arguments = ["experiment", "codec-quality", "--data", str(folder), "--out", str(tmp_path / "out")]
-    arguments += ["--codec", str(weights), "--systems", "nano", "--metrics", "log_f0_rmse,stoi"]
+    arguments += ["--codec", str(weights), "--systems", "nano", "--metrics", "stoi"]
     assert main(arguments) == 0
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert len(lines) == 12  # four numbers of codebooks, three recordings
     row = json.loads(lines[0])
     assert row["system"] == "nano 4"
-    assert row["bps"] == 4 * 5 * 12.5
+    assert row["token_bps"] == 4 * 5 * 12.5
+    assert row["scorers"].keys() == {"stoi"}
     assert (tmp_path / "out" / "codec-quality-stoi.png").is_file()
     assert "nano 16" in (tmp_path / "out" / "index.html").read_text()
     # The second time nothing is measured again.
-    monkeypatch.setattr("semaphone.metrics.scores.evaluate", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("semaphone.experiments.sweep.perform", lambda *_, **__: pytest.fail("measured again"))
     assert main(arguments) == 0
     assert (tmp_path / "out" / "results.jsonl").read_text().splitlines() == lines
 

@@ -19,11 +19,16 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "rate-distortion": ("rate_distortion", "quality over rate without loss (LargeSC Fig 4)"),
     "packet-loss": ("packet_loss", "quality over independent losses (LargeSC Figs 5 a-b and 6)"),
     "burst-loss": ("burst_loss", "quality over losses in bursts (LargeSC Fig 5 c-d)"),
+    "ablation": ("ablation", "what each part is worth (LargeSC Fig 7)"),
+    "generalisation": ("generalisation", "speech from elsewhere (LargeSC Fig 8)"),
+    "recovery": ("recovery", "the language model against holding and leaving out (LargeSC §II-C)"),
+    "adaptive": ("adaptive", "the adaptive controller against fixed masks of the same payload (LargeSC §III-B)"),
     "codec-quality": ("codec_quality", "codecs side by side without loss: quality over rate"),
     "timeline": ("timeline", "one talk through changing losses (LargeSC Fig 9)"),
     "complexity": ("complexity", "multiply-adds and parameters of each module (LargeSC Table I)"),
     "latency": ("latency", "the parts of the delay (LargeSC Table II, eqs 21-23)"),
     "overhead": ("overhead", "from tokens to bits on the wire (LargeSC eq 24)"),
+    "all": ("everything", "every experiment of the LargeSC paper; with --quick a first look at each"),
     "translation-quality": ("translation_quality", "quality of translation over SNR (LSSC-ST Fig 4)"),
     "translation-latency": ("translation_latency", "average latency and a listener's lag (LSSC-ST Table II)"),
     "segment-length": ("segment_length", "quality over the length of segments (LSSC-ST's published curves)"),
@@ -46,14 +51,19 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Parses the experiment's own options and runs it."""
-    module_name, text = EXPERIMENTS[args.name]
+    module_name, _ = EXPERIMENTS[args.name]
     if not args.name.startswith(("translation", "segment")):
         # Before numpy or torch come: threads would change the last digits, and workers have a core each.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
     module = importlib.import_module(f"semaphone.experiments.{module_name}")
-    parser = argparse.ArgumentParser(prog=f"semaphone experiment {args.name}", description=text)
-    parser.add_argument("--out", type=Path, default=Path(args.name), help="folder of results and figures")
+    return int(module.run(parser_of(args.name, module).parse_args(args.rest)))
+
+
+def parser_of(name: str, module: Any) -> argparse.ArgumentParser:
+    """The parser of an experiment's own options."""
+    parser = argparse.ArgumentParser(prog=f"semaphone experiment {name}", description=EXPERIMENTS[name][1])
+    parser.add_argument("--out", type=Path, default=Path(name), help="folder of results and figures")
     accept_negative_ranges(parser)
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(args.rest)))
+    return parser

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semaphone.errors import InputError
-from semaphone.training.data import AUDIO_SUFFIXES
+from semaphone.training.data import find_recordings
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,7 @@ def load_corpus(root: Path, limit: int | None = None) -> list[Utterance]:
 
     Raises InputError if it is not a folder or holds none.
     """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder of recordings.")
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES and f.is_file())
-    if not files:
-        raise InputError(f"No recordings ({', '.join(sorted(AUDIO_SUFFIXES))}) below {root}.")
+    files = [file for file, _ in find_recordings(root)]
     if limit is not None and limit < 1:
         raise InputError(f"A limit of {limit} leaves no recording.")
     if limit is not None and limit < len(files):
@@ -64,4 +62,54 @@ def load_corpus(root: Path, limit: int | None = None) -> list[Utterance]:
                 row.get("language") or None,
             )
         )
+    return found
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that could be read."""
+
+    file: Path
+    name: str  # relative to its folder
+    digest: str  # of its samples
+    seconds: float
+    text: str | None = None  # what is said, if words are to be judged against it
+    language: str | None = None  # ISO 639-1
+    set: str = ""
+    speaker: str = ""
+
+
+def read_recordings(
+    corpus: Sequence[Utterance], say: Callable[[str], None] = print, texts: bool = True
+) -> list[Recording]:
+    """Listens to every recording once; those that cannot be read are told and left out.
+
+    Without `texts`, words will be judged against what is heard in the original. Raises InputError if none is left.
+    """
+    from semaphone.audio import read_audio
+
+    found = []
+    for utterance in corpus:
+        try:
+            speech = read_audio(utterance.file, 16_000)
+        except InputError as error:
+            say(f"left out: {error}")
+            continue
+        if len(speech) < 1600:
+            say(f"left out: {utterance.name} is shorter than a tenth of a second.")
+            continue
+        found.append(
+            Recording(
+                utterance.file,
+                utterance.name,
+                hashlib.sha256(speech.tobytes()).hexdigest()[:20],
+                len(speech) / 16_000,
+                utterance.text if texts else None,
+                None if utterance.language is None else utterance.language[:2],
+                utterance.set,
+                utterance.speaker,
+            )
+        )
+    if not found:
+        raise InputError(f"None of the {len(corpus)} recordings could be read.")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,18 @@ class Lines:
             self._read()
 
     def _read(self) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
         number = 0
         try:
-            for line in whole.splitlines():
+            for line in whole.split(b"\n")[:-1]:
                 number += 1
                 result = json.loads(line)
                 self._found[self._place(result)] = result
         except (ValueError, KeyError, TypeError):
             raise InputError(f"Line {number} of {self.path} is not a result; move the file away.") from None
-        if whole != text:  # the last line was cut off in the middle: it is measured again
-            self.path.write_text(whole, encoding="utf-8")
+        if whole != data:  # the last line was cut off in the middle: it is measured again
+            os.truncate(self.path, len(whole))  # in place, so that nothing is lost on a full disk
 
     def _place(self, result: dict[str, Any]) -> tuple[Hashable, ...]:
         return tuple(result[name] for name in self._key)
@@ -42,9 +43,15 @@ class Lines:
         return self._found.get(tuple(place[name] for name in self._key))
 
     def add(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Appends a result and returns it."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        """Appends a result and returns it. Raises InputError if it cannot be written; what stood there before stays."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror or error}); what it holds is kept, "
+                "and the same command goes on from there."
+            ) from error
         self._found[self._place(result)] = result
         return result
 

@@ -1,0 +1,56 @@
+"""What decides a result, in a few characters: digests of weights and settings, versions of packages."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_DIGESTS: dict[int, tuple[object, str]] = {}  # by identity of what was hashed, which is kept so that ids stay unique
+
+
+def digest_of(thing: object) -> str:
+    """A digest of the weights and settings of a model; "" of what has neither."""
+    from torch import nn
+
+    parts = {name: value for name, value in getattr(thing, "__dict__", {}).items() if isinstance(value, nn.Module)}
+    models: dict[str, nn.Module] = {"": thing} if isinstance(thing, nn.Module) else parts
+    settings = repr(getattr(thing, "settings", ""))
+    if not models:
+        return ""
+    if id(thing) not in _DIGESTS:
+        digest = hashlib.sha256(settings.encode())
+        for name, model in sorted(models.items()):
+            _add_weights(digest, name, model)
+        _DIGESTS[id(thing)] = (thing, digest.hexdigest()[:16])
+    return _DIGESTS[id(thing)][1]
+
+
+def _add_weights(digest: Any, name: str, model: nn.Module) -> None:
+    import torch
+
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+@lru_cache(maxsize=4)
+def digest_of_folder(folder: Path, pattern: str) -> str:
+    """A digest of the files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob(pattern)):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def package_version(package: str) -> str:
+    """The version of an installed package, or ""."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,100 @@
+"""Our link in the settings that experiments compare: rates, controllers, recoveries."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from semaphone.errors import InputError, SemaphoneError
+from semaphone.experiments.systems import LinkSystem, codec_named, form_named
+
+if TYPE_CHECKING:
+    from semaphone.codec.base import CodecInfo
+    from semaphone.controller.base import Mask
+
+CONTROLLERS = ("fixed", "adaptive")
+
+
+def info_of(args: argparse.Namespace) -> CodecInfo:
+    """The facts of the codec that is asked for."""
+    return codec_named(args.codec).info
+
+
+def token_kbps(info: CodecInfo, transmissions: int) -> float:
+    """kbit/s of so many tokens a chunk."""
+    return transmissions * info.bits_per_token * info.frame_rate / 1000
+
+
+def payload_bps(codec: str, mask: Mask) -> float:
+    """bit/s of payload of a talk in which every chunk has this mask: tokens, table of contents, whole bytes."""
+    form = form_named(codec)
+    return 8 * sum(form.sizes([mask] * form.chunks_per_block)) / form.block_duration
+
+
+def controllers_of(args: argparse.Namespace) -> list[str]:
+    """The controllers that are asked for, or all that are there. Raises InputError for one that is not."""
+    if args.controllers is None:
+        return ["fixed"] + (["adaptive"] if not why_no_adaptive(args) else [])
+    names = [name for name in args.controllers.split(",") if name]
+    for name in names:
+        if name not in CONTROLLERS:
+            raise InputError(f"Controllers are {' and '.join(CONTROLLERS)}, not {name!r}.")
+        if name == "adaptive" and (reason := why_no_adaptive(args)):
+            raise InputError(reason)
+    return names
+
+
+def why_no_adaptive(args: argparse.Namespace) -> str:
+    """What keeps the adaptive controller from being used; "" if nothing does."""
+    from semaphone.channel.erasure import parse_channel
+
+    try:
+        adaptive(args, "hold", 1500.0).link(parse_channel("none"))
+    except SemaphoneError as error:
+        return f"There is no adaptive controller for this codec: {error}"
+    return ""
+
+
+def adaptive(args: argparse.Namespace, recovery: str, bitrate: float, name: str = "") -> LinkSystem:
+    """The link with the adaptive controller at an average payload in bit/s."""
+    from semaphone.controller.registry import ControllerSpec
+
+    codec = info_of(args).name
+    name = name or f"{codec} adaptive {bitrate / 1000:.2f} kbit/s"
+    return LinkSystem(name, f"{codec} adaptive", args.codec, recovery, ControllerSpec(args.adaptive, bitrate=bitrate))
+
+
+def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family: str = "") -> LinkSystem:
+    """The link with the same mask for every chunk."""
+    from semaphone.controller.registry import ControllerSpec
+
+    spec = ControllerSpec("fixed", mask.sent, mask.twice)
+    return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec)
+
+
+def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str) -> LinkSystem:
+    """The link with so many transmissions a chunk, as codebooks and copies that suit the channel, told beforehand."""
+    from semaphone.controller.registry import ControllerSpec
+
+    return LinkSystem(name, info_of(args).name, args.codec, recovery, ControllerSpec("fixed"), transmissions)
+
+
+def at_rates(args: argparse.Namespace, transmissions: Sequence[int], recovery: str) -> list[LinkSystem]:
+    """The link with so many transmissions a chunk, or the same payload, with each controller that is asked for."""
+    from semaphone.controller.base import Mask
+
+    info = info_of(args)
+    found: list[LinkSystem] = []
+    for kind in controllers_of(args):
+        for number in transmissions:
+            if number > 2 * info.num_codebooks:
+                continue
+            name = f"{info.name} {token_kbps(info, number):.2f} kbit/s"
+            if kind == "fixed":
+                found.append(told(args, recovery, number, name))
+            else:
+                mask = Mask(min(number, info.num_codebooks), max(0, number - info.num_codebooks))
+                name = f"{info.name} adaptive {token_kbps(info, number):.2f} kbit/s"
+                found.append(adaptive(args, recovery, payload_bps(args.codec, mask), name))
+    return found

@@ -1,0 +1,212 @@
+"""Options that the experiments on quality share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semaphone.commands import _link
+from semaphone.errors import InputError, SemaphoneError
+
+if TYPE_CHECKING:
+    from semaphone.experiments.corpus import Recording
+    from semaphone.experiments.systems import System
+
+LOSSES = "0,0.05,0.1,0.2,0.3"
+QUICK_LOSSES = "0,0.1,0.3"
+RIVALS: tuple[str, ...] = (
+    *("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "soundstream:3200"),
+    *("codec2:1200", "textlink"),
+)
+_QUICK_RECORDINGS = 2
+_QUICK_SECONDS = (2.5, 5.0)  # recordings of this length are preferred for a quick look
+
+
+@dataclass(frozen=True)
+class Weather:
+    """A channel of an experiment."""
+
+    kind: str  # "uniform" or "bursts"
+    loss: float  # mean rate
+    burst: str = "240ms"  # mean length of a burst
+
+    @property
+    def specification(self) -> str:
+        """As `parse_channel` reads it; without loss both kinds are the same."""
+        if self.loss == 0:
+            return "none"
+        if self.kind == "uniform":
+            return f"uniform:{self.loss:g}"
+        return f"gilbert-elliott:loss={self.loss:g},burst={self.burst}"
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        if self.loss == 0:
+            return "no loss"
+        return f"{self.loss:.0%} " + ("uniform" if self.kind == "uniform" else f"in bursts of {self.burst}")
+
+
+def count(text: str) -> int:
+    """A whole number of 1 or more, of an option."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) < 10**9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    """Recordings, workers, seeds, scores."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="recordings")
+    parser.add_argument("--limit", type=count, metavar="N", help="use only N recordings, evenly spaced")
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument("--seed", type=_link.whole, default=1, help="of the weather (default 1)")
+    parser.add_argument("--draws", type=count, default=1, metavar="N", help="weathers for each recording (default 1)")
+    parser.add_argument("--quick", action="store_true", help="two short recordings and few settings, for a first look")
+    parser.add_argument("--metrics", metavar="LIST", help="only these, with commas (default: those of the figures)")
+    parser.add_argument(
+        "--words",
+        choices=["text", "heard"],
+        default="text",
+        help="judge words against the text of metadata.csv where there is one (default), or against what the "
+        "recogniser hears in the original",
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="rows to go on from (default: in --out)")
+
+
+def add_link_options(parser: argparse.ArgumentParser) -> None:
+    """The link."""
+    parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
+    parser.add_argument("--recovery", default="best", help="lm, hold, none or a file of weights (default: lm if there)")
+    parser.add_argument(
+        "--controllers", metavar="LIST", help="fixed,adaptive: what decides how much is sent (default: those there)"
+    )
+    parser.add_argument(
+        "--adaptive", default="adaptive", metavar="FILE", help="weights of the adaptive controller (default: shipped)"
+    )
+
+
+def add_system_options(parser: argparse.ArgumentParser) -> None:
+    """The link, and what stands beside it."""
+    add_link_options(parser)
+    parser.add_argument(
+        "--rivals", metavar="LIST", help=f"other systems, with commas (default: {','.join(RIVALS)}, as far as there)"
+    )
+    parser.add_argument("--lyra", type=Path, metavar="DIR", help="folder of Lyra v2's models, for SoundStream")
+
+
+def add_loss_options(parser: argparse.ArgumentParser, default: str = LOSSES) -> None:
+    """The weather."""
+    parser.add_argument("--losses", metavar="LIST", help=f"loss rates, with commas (default {default})")
+
+
+def losses_of(args: argparse.Namespace, default: str = LOSSES, quick: str = QUICK_LOSSES) -> list[float]:
+    """The loss rates that are asked for. Raises InputError."""
+    text = args.losses or (quick if args.quick else default)
+    try:
+        losses = sorted({float(part) for part in text.split(",") if part})
+    except ValueError:
+        raise InputError(f"--losses takes numbers with commas between them, such as {QUICK_LOSSES}.") from None
+    if not losses or not all(0 <= loss < 1 for loss in losses):
+        raise InputError(f"Loss rates lie from 0 to below 1, such as {QUICK_LOSSES}.")
+    return losses
+
+
+def recordings_of(args: argparse.Namespace, folder: Path | None = None) -> list[Recording]:
+    """The recordings to measure on; for a quick look, two short ones."""
+    from semaphone.experiments.corpus import load_corpus, read_recordings
+
+    folder = args.data if folder is None else folder
+    if not args.quick or args.limit is not None:
+        return read_recordings(load_corpus(folder, args.limit), texts=args.words == "text")
+    found = read_recordings(load_corpus(folder, 60), texts=args.words == "text")
+    low, high = _QUICK_SECONDS
+    short = [recording for recording in found if low <= recording.seconds <= high] or found
+    number = min(_QUICK_RECORDINGS, len(short))
+    return [short[(2 * i + 1) * len(short) // (2 * number)] for i in range(number)]
+
+
+def metrics_of(args: argparse.Namespace, default: Sequence[str]) -> tuple[str, ...]:
+    """Metrics by name; of the default ones, those that are installed."""
+    from semaphone.metrics.scores import METRICS, metric_names
+
+    if args.metrics is not None:
+        return metric_names([name for name in args.metrics.split(",") if name])
+    there = [name for name in default if not _lacks(name)]
+    for name in default:
+        if name not in there:
+            print(f"left out: {METRICS[name].title}: {_lacks(name)}")
+    return metric_names(there)
+
+
+def _lacks(metric: str) -> str:
+    """What keeps a metric from being computed here; "" if nothing does."""
+    import numpy as np
+
+    from semaphone.metrics import quality
+    from semaphone.metrics.scores import METRICS, scorer_versions
+
+    missing = [package for package in METRICS[metric].packages if package not in scorer_versions([metric])]
+    if missing:
+        return f"{missing[0]} is not installed"
+    if metric == "utmos":
+        try:
+            quality.utmos(np.sin(np.arange(16_000, dtype=np.float32) / 8))
+        except SemaphoneError as error:
+            return str(error)
+    return ""
+
+
+def recovery_of(args: argparse.Namespace) -> str:
+    """The recovery that is asked for; `best` is the language model where its weights are, else hold."""
+    from semaphone.experiments.systems import codec_named, recovery_named
+
+    codec_named(args.codec)
+    if args.recovery != "best":
+        recovery_named(args.recovery, args.codec)
+        return str(args.recovery)
+    try:
+        recovery_named("lm", args.codec)
+    except SemaphoneError as error:
+        print(f"recovery: hold ({error})")
+        return "hold"
+    return "lm"
+
+
+def rivals_of(args: argparse.Namespace, default: Sequence[str] = RIVALS) -> list[System]:
+    """Baselines; of the default ones, those that can be had here. Raises InputError if a named one cannot."""
+    from semaphone.experiments.rivals import BaselineSystem
+
+    named = args.rivals is not None
+    found: list[System] = []
+    for specification in args.rivals.split(",") if named else default:
+        if not specification or (not named and specification.startswith("soundstream") and args.lyra is None):
+            continue
+        try:
+            family = specification.partition(":")[0]
+            system = BaselineSystem(specification, family, specification, args.lyra)
+            title = system.make(0.0).info.title
+            system = BaselineSystem(title, family, specification, args.lyra)
+            _try(system)
+        except SemaphoneError as error:
+            if named:
+                raise
+            print(f"left out: {specification}: {error}")
+            continue
+        found.append(system)
+    return found
+
+
+def _try(system: System) -> None:
+    """Raises MissingExtraError if what a system needs is not there."""
+    import numpy as np
+
+    from semaphone.baselines.textlink import speak
+    from semaphone.channel.erasure import parse_channel
+
+    speech = np.float32(0.1) * np.sin(np.arange(8_000, dtype=np.float32) / 8)
+    system.send(speech, parse_channel("none"), 0, "en")
+    if system.family == "textlink":
+        speak("yes")

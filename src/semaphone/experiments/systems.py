@@ -1,0 +1,230 @@
+"""What speech is sent through in an experiment: our link in any setting, and a codec alone (rivals.py has the others).
+
+    system = LinkSystem("ours", "nano", "nano", "hold", ControllerSpec("fixed", codebooks=8, copies=3))
+    arrived = system.send(speech, parse_channel("uniform:0.1"), seed=7)
+
+A system is a small description that travels to worker processes; what it stands for is loaded there once.
+`identity` names everything that decides what comes out: weights by their digests, never by their paths.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semaphone.errors import InputError
+from semaphone.experiments.digests import digest_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from semaphone.audio import Samples
+    from semaphone.channel.erasure import ErasureChannel
+    from semaphone.codec.base import Codec
+    from semaphone.controller.base import Controller, Demand, Scalable
+    from semaphone.controller.registry import ControllerSpec
+    from semaphone.link.simulate import Link
+    from semaphone.packet.format import PacketFormat
+    from semaphone.recovery.base import Recovery
+
+RATE = 16_000  # Hz, of what goes in and comes out
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of one recording, and what that cost. Rates are averages over the recording, in bit/s."""
+
+    speech: Samples  # 16 kHz
+    token_bps: float  # bits that say something
+    payload_bps: float  # whole bytes
+    gross_bps: float  # with IPv4, UDP and RTP headers
+    packets_sent: int
+    packets_lost: int
+    same_timing: bool = True  # False: the words are spoken anew
+
+
+@dataclass(frozen=True)
+class System(ABC):
+    """Something that speech goes through."""
+
+    name: str  # as it stands in tables: "nano 1.51 kbit/s"
+    family: str  # points of a family are joined in a figure over the rate
+
+    @abstractmethod
+    def identity(self, channel: ErasureChannel) -> dict[str, Any]:
+        """Everything but the speech, the channel and the seed that decides what comes out, in types that JSON has."""
+
+    @abstractmethod
+    def send(self, speech: Samples, channel: ErasureChannel, seed: int, language: str | None = None) -> Sent:
+        """Speech [N] at 16 kHz → what arrives. The same seed is the same weather for every system."""
+
+
+@dataclass(frozen=True)
+class LinkSystem(System):
+    """Our link: what `semaphone transmit` does with the same settings."""
+
+    codec: str
+    recovery: str
+    spec: ControllerSpec
+    transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
+    schedule: str = "split"
+    protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
+
+    def identity(self, channel: ErasureChannel) -> dict[str, Any]:
+        """See `System.identity`."""
+        link = self.link(channel)
+        return {
+            "codec": link.codec.info.fingerprint,
+            "codec_weights": digest_of(link.codec),
+            "recovery": type(link.recovery).__name__,
+            "recovery_weights": digest_of(link.recovery),
+            "controller": str(link.controller),
+            "controller_weights": digest_of(link.controller),
+            "packets": repr(link.form),
+        }
+
+    def send(self, speech: Samples, channel: ErasureChannel, seed: int, language: str | None = None) -> Sent:
+        """See `System.send`."""
+        from semaphone.link.simulate import Record, simulate
+
+        link = self.link(channel)
+        rate = link.codec.info.sample_rate
+        record = Record()
+        heard = np.concatenate(list(simulate([_resampled(speech, RATE, rate)], link, seed, record)))
+        report = record.report(link, seed)
+        return Sent(
+            _fitted(_resampled(heard, rate, RATE), len(speech)),
+            report.token_bps,
+            report.payload_bps,
+            report.gross_bps,
+            report.packets_sent,
+            report.packets_lost,
+        )
+
+    def link(self, channel: ErasureChannel) -> Link:
+        """The link over a channel. Raises InputError for what does not fit together or is not there."""
+        from semaphone.controller.registry import load_controller, padded
+        from semaphone.link.simulate import Link
+
+        codec = codec_named(self.codec)
+        form = padded(self.spec, codec.info, form_named(self.codec, self.schedule))
+        if self.transmissions is None:
+            controller = load_controller(self.spec, codec.info, form)
+        else:
+            controller = told_controller(self.transmissions, form, channel)
+        if not self.protected:
+            controller = unprotected(controller, form)
+        return Link(codec, controller, form, recovery_named(self.recovery, self.codec), channel)
+
+
+def form_named(codec: str, schedule: str = "split") -> PacketFormat:
+    """The packets of a codec's tokens."""
+    from semaphone.packet.format import PacketFormat
+
+    info = codec_named(codec).info
+    return PacketFormat.named(schedule, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
+
+
+def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChannel) -> Controller:
+    """Codebooks and copies for a channel that is known beforehand, as Opus is told of the losses, too."""
+    from semaphone.controller.base import FixedController
+    from semaphone.controller.budget import best_split
+
+    block = form.sequences_of(0)
+    apart = form.send_time(block[-1]) - form.send_time(block[0])
+    loss = channel.mean_loss
+    mask = best_split(transmissions, form.num_codebooks, loss, max(loss, channel.conditional_loss(apart)))
+    return FixedController(mask.sent, mask.twice)
+
+
+def unprotected(controller: Controller, form: PacketFormat) -> Controller:
+    """The same controller at the same rate, but no token goes twice (the paper's "w/o UEP")."""
+    from semaphone.controller.base import FixedController
+    from semaphone.controller.rate import RateControl
+
+    if isinstance(controller, FixedController):
+        return FixedController(min(controller.codebooks + controller.copies, form.num_codebooks))
+    if isinstance(controller, RateControl):
+        return RateControl(WithoutCopies(controller.controller), controller.target, form)
+    raise InputError(f"The controller {controller} cannot go without copies at the same rate.")
+
+
+class WithoutCopies:
+    """A scalable controller whose copies are not sent."""
+
+    def __init__(self, controller: Scalable) -> None:
+        self.controller = controller
+
+    @property
+    def name(self) -> str:
+        """See `Scalable.name`."""
+        return f"{self.controller.name} without copies"
+
+    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
+        """See `Scalable.demands`."""
+        demands, state = self.controller.demands(latents, loss_rate, state)
+        return [_once(demand) for demand in demands], state
+
+
+def _once(demand: Demand) -> Demand:
+    from semaphone.controller.base import Mask
+
+    return lambda rate: Mask(demand(rate).sent, 0)
+
+
+@dataclass(frozen=True)
+class CodecSystem(System):
+    """A codec alone, without packets or loss; its rate is that of the tokens."""
+
+    codec: str
+    codebooks: int
+
+    def identity(self, channel: ErasureChannel) -> dict[str, Any]:
+        """See `System.identity`."""
+        codec = codec_named(self.codec)
+        weights = digest_of(codec)
+        return {"codec": codec.info.fingerprint, "codec_weights": weights, "codebooks": self.codebooks}
+
+    def send(self, speech: Samples, channel: ErasureChannel, seed: int, language: str | None = None) -> Sent:
+        """See `System.send`."""
+        import torch
+
+        codec = codec_named(self.codec)
+        info = codec.info
+        x = _resampled(speech, RATE, info.sample_rate)
+        chunks = -(-(len(x) + info.delay) // info.chunk_samples)
+        padded = np.pad(x, (0, chunks * info.chunk_samples - len(x)))
+        tokens = codec.encode(torch.from_numpy(padded)[None], None, self.codebooks).tokens
+        heard = codec.decode(tokens).speech[0].numpy()[info.delay : info.delay + len(x)]
+        rate = self.codebooks * info.bits_per_token * info.frame_rate
+        return Sent(_fitted(_resampled(heard, info.sample_rate, RATE), len(speech)), rate, rate, rate, 0, 0)
+
+
+def _resampled(speech: Samples, from_rate: int, to_rate: int) -> Samples:
+    from semaphone.audio import Resampler
+
+    return speech if from_rate == to_rate else Resampler(from_rate, to_rate).push(speech, last=True)
+
+
+def _fitted(speech: Samples, length: int) -> Samples:
+    return np.pad(speech, (0, max(0, length - len(speech))))[:length].clip(-1.0, 1.0)
+
+
+@lru_cache(maxsize=4)
+def codec_named(name: str) -> Codec:
+    """A codec, loaded once in this process."""
+    from semaphone.codec.registry import load_codec
+
+    return load_codec(name)
+
+
+@lru_cache(maxsize=8)
+def recovery_named(name: str, codec: str) -> Recovery:
+    """A recovery for the tokens of a codec, loaded once in this process."""
+    from semaphone.recovery.registry import load_recovery
+
+    return load_recovery(name, codec_named(codec).info)
