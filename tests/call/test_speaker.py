@@ -6,7 +6,8 @@ import numpy as np
 from tests.call.ends import voice
 
 from semaphone.call.report import Delays
-from semaphone.call.speaker import KEEPALIVE, Speaker
+from semaphone.call.speaker import Speaker
+from semaphone.controller.base import KEEPALIVE
 from semaphone.packet.payload import parse
 from semaphone.packet.rtp import RtpPacket, parse_rtp
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from semaphone.call.jitter_buffer import Arrival, Due, JitterBuffer, JitterConfig
 from semaphone.call.report import Delays, Traffic
-from semaphone.call.silence import ComfortNoise
 from semaphone.call.speaker import Voice
 from semaphone.call.stretch import stretch
 from semaphone.link.receiver import Receiver, ReceiverState
@@ -41,7 +40,6 @@ class Listener:
         self.last_block = NEVER  # when one with speech was played
         self._receiver = Receiver(voice.codec, voice.recovery, voice.form)
         self._state: ReceiverState | None = None
-        self._noise = ComfortNoise()
         self._executor = ThreadPoolExecutor(1, "decoder")
         self._awake = asyncio.Event()
         self._beginning: float | None = None  # when the first sample was heard
@@ -111,11 +109,7 @@ class Listener:
 
     def _render(self, due: Due, surplus: int) -> tuple[Samples, float]:
         """Speech of a block and what it took, s. In the decoder's thread."""
-        if due.silent:
-            return self._noise.make(due.samples), 0.0
-        heard, self._state = self._receiver.step(due.payloads, self._state)
-        if any(due.payloads):
-            self._noise.learn(heard.speech)
+        heard, self._state = self._receiver.step(due.payloads, self._state, due.silent)
         most = round(CLOCKS * self.rate)
         length = due.samples - (max(-most, min(surplus, most)) if abs(surplus) > most else 0)
         speech = stretch(heard.speech, length, round(CROSSFADE * self.rate))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semaphone.call.report import Delays, Traffic
-from semaphone.call.silence import VoiceDetector
 from semaphone.codec.base import Codec
-from semaphone.controller.base import Controller, FixedController, Mask
+from semaphone.controller.base import Controller, Mask
 from semaphone.link.transmitter import Sent, Transmitter, TransmitterState
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Packet, PacketizerState
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 PAYLOAD_TYPE = 96
 FURTHEST_BEHIND = 0.5  # s: what was spoken longer ago is not encoded any more
-KEEPALIVE = 6  # blocks of silence, one of which is sent
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,8 @@ class Speaker:
         self.mask = Mask(0, 0)  # of the last chunk
         self.overruns = 0
         self.done = False
-        self._transmitter = Transmitter(voice.codec, voice.controller, voice.form)
-        self._quiet = Transmitter(voice.codec, FixedController(0, 0), voice.form)
-        self._detector = VoiceDetector() if dtx else None
+        self._transmitter = Transmitter(voice.codec, voice.controller, voice.form, dtx)
         self._state = TransmitterState()
-        self._silent_blocks = 0
         self._executor = ThreadPoolExecutor(1, "encoder")
         self._timestamp = secrets.randbits(32)
         self._last = (self._timestamp, 0.0)  # timestamp and time of the last block's first sample
@@ -76,7 +71,7 @@ class Speaker:
     async def warm_up(self) -> None:
         """The first call of a model is slow: let it be one that nobody waits for."""
         silence = np.zeros(self.voice.block_samples, np.float32)
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._quiet.step, silence)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._transmitter.step, silence)
 
     async def run(self) -> None:
         """Until the source has nothing more to say."""
@@ -100,14 +95,7 @@ class Speaker:
         self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
 
     def _encode(self, block: Samples) -> Sent:
-        loss_rate = self.loss_rate or 0.0
-        if self._detector is None or self._detector.speaks(block):
-            self._silent_blocks = 0
-            sent, self._state = self._transmitter.step(block, self._state, loss_rate, self.heard_loss)
-            return sent
-        self._silent_blocks += 1
-        sent, state = self._quiet.step(block, self._state, loss_rate, self.heard_loss)
-        self._state = replace(state, controller=self._state.controller)
+        sent, self._state = self._transmitter.step(block, self._state, self.loss_rate or 0.0, self.heard_loss)
         return sent
 
     def _note(self, sent: Sent, spoken: float, now: float) -> None:
@@ -122,7 +110,7 @@ class Speaker:
         return (self._timestamp + block * self.voice.block_samples) % 2**32
 
     def _send_block(self, packets: list[Packet]) -> None:
-        if self._silent_blocks > 1 and self._silent_blocks % KEEPALIVE:
+        if not packets:
             self._marker = True  # of the next packet, which begins a talk spurt or renews the silence
             return
         loop = asyncio.get_running_loop()

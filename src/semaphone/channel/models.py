@@ -61,6 +61,10 @@ class ErasureChannel(ABC):
     def mean_loss(self) -> float:
         """Share of positions at which something sent is lost."""
 
+    def loss_at(self, time: float) -> float:
+        """Loss rate at a moment, s; the mean, unless the channel is one that changes by plan."""
+        return self.mean_loss
+
     @abstractmethod
     def conditional_loss(self, distance: float) -> float:
         """r = P(second lost | first lost) for two packets `distance` apart (s, or packets); 0 if nothing is lost."""
@@ -259,6 +263,9 @@ class Schedule(ErasureChannel):
     @property
     def mean_loss(self) -> float:
         return sum(share * phase.loss for share, phase in zip(self._shares, self.phases, strict=True))
+
+    def loss_at(self, time: float) -> float:
+        return next((phase.loss for phase in self.phases if time < phase.end), self.phases[-1].loss)
 
     def conditional_loss(self, distance: float) -> float:
         """As if both packets belonged to the same phase."""

@@ -10,10 +10,9 @@ from semaphone.errors import InputError
 if TYPE_CHECKING:
     from semaphone.codec.base import Codec, CodecInfo
     from semaphone.controller.base import Controller
+    from semaphone.controller.registry import ControllerSpec
     from semaphone.packet.format import PacketFormat
     from semaphone.recovery.base import Recovery
-
-CODEBOOKS, COPIES = 8, 2  # of the fixed controller, where the user names none
 
 
 def whole(text: str) -> int:
@@ -23,12 +22,45 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1 of an option."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
+    return value
+
+
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
     """Codec, controller and packets."""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
-    parser.add_argument("--controller", choices=["fixed"], default="fixed", help="what decides how much is sent")
-    parser.add_argument("--codebooks", type=whole, metavar="S", help=f"tokens sent of each chunk (default {CODEBOOKS})")
-    parser.add_argument("--copies", type=whole, metavar="C", help="how many of them, from the first, are sent twice")
+    parser.add_argument(
+        "--controller",
+        metavar="NAME",
+        help="what decides how much is sent: adaptive (default, if there are weights for the codec), budget, fixed, or "
+        "a file of weights",
+    )
+    parser.add_argument(
+        "--bitrate",
+        type=whole,
+        metavar="BPS",
+        help="payload of a talk: on average with adaptive, at the most with budget (default 1500)",
+    )
+    parser.add_argument("--level", type=_level, metavar="L", help="adaptive: L of eq 5 itself, in place of --bitrate")
+    parser.add_argument("--codebooks", type=whole, metavar="S", help="fixed: tokens sent of each chunk (default 8)")
+    parser.add_argument("--copies", type=whole, metavar="C", help="fixed: of them so many go twice (default 2)")
+    parser.add_argument(
+        "--constant-rate",
+        action="store_true",
+        help="packets of one size, and no pauses: a rate that follows the words leaks them (RFC 6562)",
+    )
+    parser.add_argument(
+        "--dtx",
+        action=argparse.BooleanOptionalAction,
+        help="do not send pauses (default with an adaptive controller)",
+    )
     parser.add_argument(
         "--schedule",
         default="split",
@@ -43,24 +75,43 @@ def add_recovery_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def fixed_controller(args: argparse.Namespace, info: CodecInfo) -> Controller:
-    """The controller that the options ask for. Raises InputError if they do not fit the codec."""
-    from semaphone.controller.base import FixedController
-
-    codebooks = min(CODEBOOKS, info.num_codebooks) if args.codebooks is None else args.codebooks
-    copies = min(COPIES, codebooks) if args.copies is None else args.copies
-    if not 1 <= codebooks <= info.num_codebooks:
-        raise InputError(f"The codec {info.name} has 1 to {info.num_codebooks} codebooks, not {codebooks}.")
-    if copies > codebooks:
-        raise InputError(f"Only tokens that are sent can be copied: {copies} copies do not go with {codebooks} tokens.")
-    return FixedController(codebooks, copies)
+def _level(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate above 0")
+    return value
 
 
-def packet_format(args: argparse.Namespace, info: CodecInfo) -> PacketFormat:
-    """The packets that the options ask for."""
+def controller_spec(args: argparse.Namespace, info: CodecInfo) -> ControllerSpec:
+    """The controller that the options ask for, with nothing left open. Raises InputError if they contradict."""
+    from semaphone.controller.registry import ControllerSpec, decided
+
+    if args.constant_rate and args.dtx:
+        raise InputError("A constant rate goes on in pauses: --constant-rate and --dtx do not go together.")
+    spec = ControllerSpec(args.controller, args.codebooks, args.copies, args.bitrate, args.level, args.constant_rate)
+    return decided(spec, info)
+
+
+def sender(
+    args: argparse.Namespace, info: CodecInfo, loss_report: bool = False
+) -> tuple[Controller, PacketFormat, bool]:
+    """Controller and packets that the options ask for, and whether pauses are left out.
+
+    Raises InputError if the options do not fit the codec or each other.
+    """
+    from semaphone.controller.registry import load_controller, padded
     from semaphone.packet.format import PacketFormat
 
-    return PacketFormat.named(args.schedule, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
+    spec = controller_spec(args, info)
+    form = PacketFormat.named(
+        args.schedule, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate, loss_report=loss_report
+    )
+    form = padded(spec, info, form)
+    dtx = spec.pauses if args.dtx is None else args.dtx
+    return load_controller(spec, info, form), form, dtx
 
 
 def one_thread() -> None:
@@ -89,15 +140,6 @@ def recovery_of(args: argparse.Namespace, info: CodecInfo) -> Recovery:
     from semaphone.recovery.registry import load_recovery
 
     return load_recovery(args.recovery, info)
-
-
-def describe_controller(controller: Controller) -> str:
-    """As it stands in reports."""
-    from semaphone.controller.base import FixedController
-
-    if isinstance(controller, FixedController):
-        return f"fixed, {controller.codebooks} codebooks, {controller.copies} copies"
-    return type(controller).__name__
 
 
 def suffix(path: str) -> str:

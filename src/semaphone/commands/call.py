@@ -50,9 +50,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="where to hear: a .wav or .flac file, - (raw 16-bit PCM), none, or loudspeaker (default)",
     )
     _link.add_sender_options(parser)
-    parser.add_argument("--bitrate", type=_link.whole, metavar="BPS", help="of tokens, spent as the losses ask for")
     _link.add_recovery_option(parser)
-    parser.add_argument("--dtx", action="store_true", help="do not send pauses")
     parser.add_argument("--give-up", default="60s", metavar="TIME", help="leave after hearing nothing for so long")
     parser.add_argument("--dashboard", action="store_true", help="show rates, losses and delays while talking")
     parser.add_argument("--report", metavar="FILE", help="write them as JSON at the end")
@@ -101,29 +99,16 @@ def _options(args: argparse.Namespace) -> CallOptions:
         listen=parse_address(args.listen) if args.listen is not None else None,
         connect=parse_address(args.connect, "127.0.0.1") if args.connect is not None else None,
         key=None if args.plain else read_key(args.key_file),
-        dtx=args.dtx,
         give_up=parse_duration(args.give_up),
     )
 
 
-def _voice(args: argparse.Namespace, codec: Codec) -> Voice:
-    from dataclasses import replace
-
+def _voice(args: argparse.Namespace, codec: Codec) -> tuple[Voice, bool]:
+    """What this end speaks, and whether it leaves out pauses."""
     from semaphone.call.speaker import Voice
-    from semaphone.controller.budget import BudgetController
 
-    info = codec.info
-    form = replace(_link.packet_format(args, info), loss_report=True)
-    if args.bitrate is None:
-        return Voice(codec, _link.fixed_controller(args, info), _link.recovery_of(args, info), form)
-    if args.codebooks is not None or args.copies is not None:
-        raise InputError("--bitrate decides about codebooks and copies itself.")
-    transmissions = int(args.bitrate / (info.frame_rate * info.bits_per_token))
-    if transmissions < 1:
-        least = info.frame_rate * info.bits_per_token
-        raise InputError(f"A token a chunk takes {least:.1f} bit/s, so {args.bitrate} bit/s are too few.")
-    controller = BudgetController(transmissions, info.num_codebooks)
-    return Voice(codec, controller, _link.recovery_of(args, info), form)
+    controller, form, dtx = _link.sender(args, codec.info, loss_report=True)
+    return Voice(codec, controller, _link.recovery_of(args, codec.info), form), dtx
 
 
 def _source(name: str, codec: Codec) -> Source:
@@ -155,12 +140,14 @@ def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
     import contextlib
     import signal
     import sys
+    from dataclasses import replace
 
     from semaphone.call.session import CallSession
 
     _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
     codec = _link.codec_of(args)
-    voice = _voice(args, codec)
+    voice, dtx = _voice(args, codec)
+    options = replace(options, dtx=dtx)
     source, sink = _source(args.input, codec), _sink(args.output, codec)
     lines: list[str] = []
 

@@ -24,6 +24,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--input", metavar="WAV", help="a recording of your own")
     parser.add_argument("--out", default="demo", metavar="DIR", help="folder of recordings, report and picture")
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
+    parser.add_argument(
+        "--controller",
+        metavar="NAME",
+        help="adaptive (default, if there are weights), budget, fixed or a file of weights",
+    )
+    parser.add_argument("--bitrate", type=_link.whole, metavar="BPS", help="payload of adaptive and budget")
     parser.add_argument("--seed", type=_link.whole, default=7, help="the same seed loses the same packets")
     parser.set_defaults(run=run)
 
@@ -35,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from semaphone.audio import read_audio
+    from semaphone.controller.registry import ControllerSpec
     from semaphone.experiments.demo import RATE, TEXT, Demo, run_demo, spoken
 
     _link.one_thread()
@@ -42,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     with console.status("speaking") as status:
         own = args.input is not None
         speech = read_audio(args.input, RATE)[: LONGEST * RATE] if own else spoken()
-        demo = Demo(Path(args.out), speech, None if own else TEXT, codec=args.codec, seed=args.seed)
+        spec = ControllerSpec(args.controller, bitrate=args.bitrate)
+        text = None if own else TEXT
+        demo = Demo(Path(args.out), speech, text, codec=args.codec, controller=spec, seed=args.seed)
 
         def say(text: str) -> None:
             status.update(text)

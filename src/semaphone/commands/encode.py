@@ -15,6 +15,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("input", metavar="IN", help="the recording (- is raw 16-bit PCM at the codec's rate)")
     parser.add_argument("output", metavar="OUT", help="the .sph file (- is standard output)")
     _link.add_sender_options(parser)
+    parser.add_argument(
+        "--expect-loss", type=_link.share, default=0.0, metavar="P", help="loss rate that the packets will meet"
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,15 +32,14 @@ def run(args: argparse.Namespace) -> int:
     _link.check_targets(args.input, args.output)
     codec = _link.codec_of(args)
     info = codec.info
-    form = _link.packet_format(args, info)
-    controller = _link.fixed_controller(args, info)
+    controller, form, dtx = _link.sender(args, info)
     blocks = read_blocks(args.input, info.sample_rate, stdin_rate=info.sample_rate)
     seconds = None if args.input == "-" else probe(args.input).seconds
     length, size = Length(), 0
     header = SphHeader(info.name, info.fingerprint, info.sample_rate, form)
     with progress() as bar, SphWriter(args.output, header) as out:
         task = bar.add_task("encoding", total=None if seconds is None else seconds * info.sample_rate)
-        for packet in encode(counted(blocks, bar, task), codec, controller, form, length):
+        for packet in encode(counted(blocks, bar, task), codec, controller, form, length, args.expect_loss, dtx):
             out.write(packet.sequence, packet.payload)
             size += len(packet.payload)
         out.finish(length.samples)

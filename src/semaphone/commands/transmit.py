@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from semaphone.commands import _link
 
 if TYPE_CHECKING:
+    from semaphone.link.feedback import Feedback
     from semaphone.link.report import LinkReport
     from semaphone.link.simulate import Record
     from semaphone.link.talk import Beginning
@@ -27,6 +28,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--channel", default="none", help="what is lost (default none); see below")
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
+    parser.add_argument(
+        "--feedback",
+        choices=["receiver", "oracle", "none"],
+        default="receiver",
+        help="where the sender has the loss rate from: the receiver's smoothed reports (default), the channel, nowhere",
+    )
+    parser.add_argument("--feedback-delay", default="200ms", metavar="TIME", help="that reports take (default 200ms)")
     parser.add_argument("--seed", type=_link.whole, default=0, help="the same seed loses the same packets")
     parser.add_argument("--report", metavar="FILE", help="write rates, losses and delays as JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the talk (.png, .svg or .pdf)")
@@ -38,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.audio import AudioWriter, probe, read_blocks
     from semaphone.channel.erasure import parse_channel
     from semaphone.commands._progress import counted, progress
+    from semaphone.controller.base import FixedController
     from semaphone.link.plot import SHOWN
     from semaphone.link.simulate import Link, Record, simulate
     from semaphone.link.talk import Beginning
@@ -45,10 +54,13 @@ def run(args: argparse.Namespace) -> int:
     _link.check_targets(args.input, args.output, args.report, args.plot)
     _link.check_picture(args.plot)
     channel = parse_channel(args.channel)
+    told = _feedback(args)
     codec = _link.codec_of(args)
     info = codec.info
-    controller = _link.fixed_controller(args, info)
-    link = Link(codec, controller, _link.packet_format(args, info), _link.recovery_of(args, info), channel)
+    controller, form, dtx = _link.sender(args, info)
+    # A fixed controller does not listen: nobody would send it reports.
+    feedback = None if isinstance(controller, FixedController) else told
+    link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx)
     blocks = read_blocks(args.input, info.sample_rate)
     seconds = None if args.input == "-" else probe(args.input).seconds
     keep = int(SHOWN * info.sample_rate) if args.plot else 0
@@ -58,12 +70,20 @@ def run(args: argparse.Namespace) -> int:
         for block in simulate(said.listen(counted(blocks, bar, task)), link, args.seed, record):
             heard.add(block)
             out.write(block)
-    report = record.report(link, args.seed, args.recovery, _link.describe_controller(controller))
+    report = record.report(link, args.seed, args.recovery)
     _write_report(args.report, report)
     _write_plot(args.plot, report, record, said, heard, info.sample_rate, info.chunk_samples)
     if args.output != "-":
         print(summary(report))
     return 0
+
+
+def _feedback(args: argparse.Namespace) -> Feedback | None:
+    from semaphone.call.address import parse_duration
+    from semaphone.link.feedback import Feedback
+
+    delay = parse_duration(args.feedback_delay)
+    return None if args.feedback == "none" else Feedback(args.feedback, delay)
 
 
 def summary(report: LinkReport) -> str:

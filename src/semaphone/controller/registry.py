@@ -42,6 +42,11 @@ class ControllerSpec:
         """Is it a model? (Where `kind` is decided.)"""
         return self.kind == "adaptive" or (self.kind or "").endswith(".safetensors")
 
+    @property
+    def pauses(self) -> bool:
+        """Are pauses left out, if nobody says? (Where `kind` is decided.)"""
+        return self.adaptive and not self.constant
+
 
 def default_kind(spec: ControllerSpec, info: CodecInfo) -> str:
     """What a sender uses when nobody says: `adaptive` if there are weights for its codec.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from semaphone.baselines.textlink import TextLink, speak
 from semaphone.channel.erasure import parse_channel
 from semaphone.codec.base import Codec
 from semaphone.codec.registry import load_codec
-from semaphone.controller.base import FixedController
+from semaphone.controller.registry import ControllerSpec, decided, load_controller, padded
 from semaphone.files import replacing, write_whole
+from semaphone.link.feedback import Feedback
 from semaphone.link.plot import plot_link
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.metrics.scores import evaluate
@@ -71,8 +72,7 @@ class Demo:
     text: str | None  # what is said, if it is known
     codec: str = "nano"
     recovery: str = "hold"
-    codebooks: int = 8
-    copies: int = 2
+    controller: ControllerSpec = field(default_factory=ControllerSpec)
     seed: int = 7
 
 
@@ -94,9 +94,11 @@ def _scored(demo: Demo, heard: Samples, same_timing: bool = True) -> dict[str, f
 def _semaphone(demo: Demo, codec: Codec, loss: float) -> tuple[Row, dict[str, Any]]:
     info = codec.info
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
-    controller = FixedController(demo.codebooks, demo.copies)
-    channel = parse_channel(f"uniform:{loss}")
-    link = Link(codec, controller, form, load_recovery(demo.recovery, info), channel)
+    spec = decided(demo.controller, info)
+    form = padded(spec, info, form)
+    controller, recovery = load_controller(spec, info, form), load_recovery(demo.recovery, info)
+    feedback = None if spec.kind == "fixed" else Feedback()
+    link = Link(codec, controller, form, recovery, parse_channel(f"uniform:{loss}"), feedback, spec.pauses)
     record = Record()
     heard = np.concatenate(list(simulate([demo.speech], link, demo.seed, record)))
     report = record.report(link, demo.seed, demo.recovery)

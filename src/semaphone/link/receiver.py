@@ -1,4 +1,8 @@
-"""The receiver of LargeSC: the packets that arrived → recovery → codec → speech, block by block (eqs 8-9)."""
+"""The receiver of LargeSC: the packets that arrived → recovery → codec → speech, block by block (eqs 8-9).
+
+A block without tokens says that nobody talks. From there on, until a chunk has tokens again, there is comfort
+noise, and blocks that do not come are silence and not loss.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from semaphone.codec.base import Codec
+from semaphone.link.silence import NoiseState, comfort_noise, learn
 from semaphone.packet.bitstream import PacketError
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Depacketizer, ReceivedChunk
 from semaphone.packet.payload import Payload, parse
+from semaphone.packet.status import TokenStatus
 from semaphone.recovery.base import Recovery
 
 Samples = NDArray[np.float32]
@@ -29,6 +35,8 @@ class ReceiverState:
     codec: Any = None
     recovery: Any = None
     gain: float = 1.0  # of the last chunk
+    silent: bool = False  # nobody talks
+    noise: NoiseState | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Heard:
     speech: Samples  # [chunks of a block * chunk_samples], late by the codec's delay
     status: NDArray[np.int64]  # [T, N_Q] of TokenStatus
     bad_packets: int  # payloads that were no payload of this format: they count as lost
+    silent: bool = False  # nobody talks in this block: what did not come was not sent
     seconds: dict[str, float] = field(default_factory=dict)  # computation by part: packets, recovery, decoder
 
 
@@ -48,8 +57,15 @@ class Receiver:
         self.codec, self.recovery, self.format = codec, recovery, form
         self.depacketizer = Depacketizer(form)
 
-    def step(self, payloads: Sequence[bytes | None], state: ReceiverState | None = None) -> tuple[Heard, ReceiverState]:
-        """The payloads of one block in the order of `format.sequences_of(block)`; None for those that are lost."""
+    def step(
+        self, payloads: Sequence[bytes | None], state: ReceiverState | None = None, silent: bool = False
+    ) -> tuple[Heard, ReceiverState]:
+        """The payloads of one block in the order of `format.sequences_of(block)`; None for those that are lost.
+
+        `silent`: it is known from elsewhere that a pause has begun before this block, or with it.
+        """
+        if silent:
+            state = replace(state or ReceiverState(), silent=True)
         began = time.perf_counter()
         chunks, bad = self.read(payloads)
         seconds = time.perf_counter() - began
@@ -57,8 +73,21 @@ class Receiver:
         return replace(heard, bad_packets=bad, seconds={"packets": seconds, **heard.seconds}), state
 
     def render(self, chunks: list[ReceivedChunk], state: ReceiverState | None = None) -> tuple[Heard, ReceiverState]:
-        """Chunks as they were received → speech: recovery, then the codec's decoder."""
+        """The chunks of a block as they were received → speech: comfort noise, or recovery and the codec's decoder."""
         state = state or ReceiverState()
+        status = np.stack([chunk.status for chunk in chunks])
+        quiet = _quiet_chunks(status, state.silent)
+        began = time.perf_counter()
+        speech, noise = comfort_noise(quiet * self.codec.info.chunk_samples, state.noise)
+        state = replace(state, silent=quiet == len(chunks), noise=noise if quiet else state.noise)
+        if state.silent:
+            return Heard(speech, status, 0, True, {"recovery": 0.0, "decoder": time.perf_counter() - began}), state
+        decoded, seconds, state = self._decode(chunks[quiet:], state)
+        return Heard(np.concatenate([speech, decoded]), status, 0, False, seconds), state
+
+    def _decode(
+        self, chunks: list[ReceivedChunk], state: ReceiverState
+    ) -> tuple[Samples, dict[str, float], ReceiverState]:
         began = time.perf_counter()
         tokens, weights, gains = [], [], [state.gain]
         recovery_state = state.recovery
@@ -71,10 +100,14 @@ class Receiver:
             gains.append(float(recovered.gain[0]))
         filled = time.perf_counter()
         decoded = self.codec.decode(torch.stack(tokens, 2), state.codec, torch.stack(weights, 2))
-        speech = decoded.speech[0].numpy() * _ramps(gains, self.codec.info.chunk_samples)
+        speech = decoded.speech[0].numpy()
         seconds = {"recovery": filled - began, "decoder": time.perf_counter() - filled}
-        status = np.stack([chunk.status for chunk in chunks])
-        return Heard(speech, status, 0, seconds), ReceiverState(decoded.state, recovery_state, gains[-1])
+        noise, size = state.noise, self.codec.info.chunk_samples
+        for i, chunk in enumerate(chunks):
+            if (chunk.status == TokenStatus.RECEIVED).any():
+                noise = learn(speech[i * size : (i + 1) * size], noise)
+        after = replace(state, codec=decoded.state, recovery=recovery_state, gain=gains[-1], noise=noise)
+        return speech * _ramps(gains, size), seconds, after
 
     def read(self, payloads: Sequence[bytes | None]) -> tuple[list[ReceivedChunk], int]:
         """Chunks from whatever is sound among the payloads, and how many are not."""
@@ -100,3 +133,11 @@ def _ramps(gains: list[float], length: int) -> Samples:
     """Gain per sample, linear from each chunk's gain to the next."""
     steps = np.arange(1, length + 1, dtype=np.float32) / length
     return np.concatenate([a + (b - a) * steps for a, b in itertools.pairwise(gains)]).astype(np.float32)
+
+
+def _quiet_chunks(status: NDArray[np.int64], silent: bool) -> int:
+    """How many chunks from the first on are silence; status [T, N_Q] of a block, `silent`: it was silent before."""
+    empty = (status == TokenStatus.UNSENT).all(1)
+    if empty.all() or (silent and (status == TokenStatus.UNKNOWN).all()):
+        return len(status)
+    return int(empty.argmin()) if silent else 0

@@ -34,7 +34,7 @@ class LinkReport:
     seconds: float  # of speech
     token_bps: float  # tokens, copies included
     payload_bps: float  # tokens, table of contents and padding
-    gross_bps: float  # the same with 40 bytes of IPv4, UDP and RTP headers a packet
+    gross_bps: float  # the same with 40 bytes of IPv4, UDP and RTP headers a packet, and with the loss reports
     packets_sent: int
     packets_lost: int
     packets_bad: int  # arrived, but were no packets of this talk
@@ -43,6 +43,7 @@ class LinkReport:
     latency_ms: dict[str, Quantiles]  # by part (eqs 21-22), of a block; `total` is their sum
     real_time_factor: float  # computation by seconds of speech
     versions: dict[str, str] = field(default_factory=dict)
+    feedback_bps: float = 0.0  # loss reports in the other direction
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from semaphone.channel.erasure import ErasureChannel, ErasureSampler
 from semaphone.codec.base import Codec
 from semaphone.controller.base import Controller, Mask
+from semaphone.link.feedback import Feedback, Reports
 from semaphone.link.receiver import Heard, Receiver, ReceiverState
 from semaphone.link.report import HEADER_BYTES, LinkReport, latency, versions
 from semaphone.link.talk import Length, aligned, steps
@@ -40,6 +41,8 @@ class Link:
     form: PacketFormat
     recovery: Recovery
     channel: ErasureChannel
+    feedback: Feedback | None = None  # how the sender learns the loss rate; None: it does not
+    dtx: bool = False  # pauses are not sent
 
 
 @dataclass
@@ -49,9 +52,11 @@ class Record:
     length: Length = field(default_factory=Length)
     masks: list[Mask] = field(default_factory=list)  # one a chunk
     status: list[NDArray[np.int8]] = field(default_factory=list)  # [N_Q] one a chunk
+    told: list[float] = field(default_factory=list)  # one a chunk: the loss rate as its sender knew it
     packets: list[tuple[float, int, int, bool]] = field(default_factory=list)  # send time, bytes, token bits, lost
     parts: dict[str, list[float]] = field(default_factory=dict)  # s of computation, one a block
     bad_packets: int = 0
+    feedback_bps: float = 0.0  # of reports in the other direction
 
     def add(self, sent_seconds: dict[str, float], heard: Heard, masks: Sequence[Mask]) -> None:
         """One block: what its computation took and what came of its chunks."""
@@ -69,6 +74,7 @@ class Record:
         info = link.codec.info
         seconds = (self.length.samples or info.chunk_samples) / info.sample_rate
         wire = sum(8 * size for _, size, _, _ in self.packets)
+        headers = 8 * HEADER_BYTES * len(self.packets)
         lost = sum(gone for *_, gone in self.packets)
         status = np.array(self.status).reshape(-1, info.num_codebooks)
         sent = sum(mask.sent for mask in self.masks)
@@ -76,15 +82,16 @@ class Record:
         return LinkReport(
             codec=info.name,
             codec_fingerprint=info.fingerprint,
-            controller=controller or type(link.controller).__name__,
-            schedule=link.form.schedule,
+            controller=controller or str(link.controller),
+            schedule=link.form.name,
             channel=str(link.channel),
             recovery=recovery or type(link.recovery).__name__,
             seed=seed,
             seconds=round(seconds, 4),
             token_bps=round(sum(bits for _, _, bits, _ in self.packets) / seconds, 1),
             payload_bps=round(wire / seconds, 1),
-            gross_bps=round((wire + 8 * HEADER_BYTES * len(self.packets)) / seconds, 1),
+            gross_bps=round((wire + headers) / seconds + self.feedback_bps, 1),
+            feedback_bps=round(self.feedback_bps, 1),
             packets_sent=len(self.packets),
             packets_lost=lost,
             packets_bad=self.bad_packets,
@@ -101,25 +108,27 @@ class Record:
 class _Waiting:
     """Blocks on their way: what was sent of each, and which of its packets arrived."""
 
-    def __init__(self, link: Link, sampler: ErasureSampler, record: Record) -> None:
-        self.link, self.sampler, self.record = link, sampler, record
+    def __init__(self, link: Link, sampler: ErasureSampler, record: Record, reports: Reports) -> None:
+        self.link, self.sampler, self.record, self.reports = link, sampler, record, reports
         self.arrived: dict[int, bytes | None] = {}
         self.sent: list[tuple[dict[str, float], list[Mask]]] = []
         self.block = 0
+        self.whole = 0  # blocks whose time is over; the last one of a talk may not be full
 
     def send(self, packets: list[Packet]) -> None:
         """Packets leave, and some of them are lost."""
         for packet in packets:
             gone = self.link.channel.per != "token" and self.sampler.lost(packet.send_time)
+            self.reports.observe(packet.send_time, gone)
             self.arrived[packet.sequence] = None if gone else packet.payload
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
     def complete(self, last: bool) -> Iterator[list[bytes | None]]:
         """The payloads of each block whose last packet has left."""
-        newest = max(self.arrived, default=-1)
+        form = self.link.form
         while self.block < len(self.sent):
-            numbers = self.link.form.sequences_of(self.block)
-            if numbers[-1] > newest and not last:
+            numbers = form.sequences_of(self.block)
+            if form.block_of(numbers[-1]) >= self.whole and not last:
                 return
             yield [self.arrived.get(number) for number in numbers]
             self.block += 1
@@ -146,16 +155,21 @@ def simulate(blocks: Iterable[Samples], link: Link, seed: int, record: Record | 
 
 
 def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record) -> Iterator[Samples]:
-    transmitter = Transmitter(link.codec, link.controller, link.form)
+    transmitter = Transmitter(link.codec, link.controller, link.form, link.dtx)
     receiver = Receiver(link.codec, link.recovery, link.form)
-    waiting = _Waiting(link, link.channel.sampler(np.random.default_rng(seed)), record)
+    reports = Reports(link.feedback, link.channel, link.form.packet_rate)
+    record.feedback_bps = reports.bit_rate
+    waiting = _Waiting(link, link.channel.sampler(np.random.default_rng(seed)), record, reports)
     sending: TransmitterState | None = None
     hearing: ReceiverState | None = None
     size = link.form.chunks_per_block
     for step in chain(steps(blocks, link.codec.info, size, record.length), [None]):
         if step is not None:
-            sent, sending = transmitter.step(step, sending)
+            told = reports.at((len(waiting.sent) + 1) * link.form.block_duration)
+            record.told.extend([told] * size)
+            sent, sending = transmitter.step(step, sending, told)
             waiting.sent.append((sent.seconds, _filled(sent, size)))
+            waiting.whole += len(sent.masks) == size
             waiting.send(sent.packets)
         else:
             waiting.send(transmitter.finish(sending))

@@ -23,13 +23,22 @@ LONGEST_GAP = 60.0  # seconds of missing packets in a row that a file may claim
 
 
 def encode(
-    blocks: Iterable[Samples], codec: Codec, controller: Controller, form: PacketFormat, length: Length
+    blocks: Iterable[Samples],
+    codec: Codec,
+    controller: Controller,
+    form: PacketFormat,
+    length: Length,
+    loss_rate: float = 0.0,
+    dtx: bool = False,
 ) -> Iterator[Packet]:
-    """Speech blocks at the codec's rate → packets; `length` is known at the end."""
-    transmitter = Transmitter(codec, controller, form)
+    """Speech blocks at the codec's rate → packets; `length` is known at the end.
+
+    `loss_rate` is what the packets are expected to meet; with `dtx` pauses are left out.
+    """
+    transmitter = Transmitter(codec, controller, form, dtx)
     state: TransmitterState | None = None
     for step in steps(blocks, codec.info, form.chunks_per_block, length):
-        sent, state = transmitter.step(step, state)
+        sent, state = transmitter.step(step, state, loss_rate)
         yield from sent.packets
     yield from transmitter.finish(state)
 

@@ -69,6 +69,11 @@ class PacketFormat:
         return cls(num_codebooks, codebook_size, **options)
 
     @property
+    def name(self) -> str:
+        """The schedule's name, as `named` takes it; a block is a bundle of two chunks."""
+        return "split" if self.schedule == "split" else f"bundle:{80 * self.chunks_per_packet}ms"
+
+    @property
     def bits_per_token(self) -> int:
         """⌈log2 K⌉."""
         return (self.codebook_size - 1).bit_length()

@@ -56,7 +56,8 @@ class HoldState(NamedTuple):
 class HoldRecovery:
     """The last received token of that codebook, counting less from chunk to chunk.
 
-    Tokens that the sender left out are not held: what it did not find worth sending adds nothing.
+    Tokens that the sender left out are not held: what it did not find worth sending adds nothing. A chunk of
+    which it left out everything, between others, is held as a whole.
     """
 
     def step(self, tokens: Tensor, status: Tensor, state: HoldState | None) -> tuple[Recovered, HoldState]:
@@ -66,5 +67,5 @@ class HoldRecovery:
         received, unsent = status == TokenStatus.RECEIVED, status == TokenStatus.UNSENT
         kept = torch.where(received, tokens, held.tokens)
         weight = torch.where(received, torch.ones_like(held.weight), held.weight * FADE)
-        weight = torch.where(unsent, torch.zeros_like(weight), weight)
+        weight = torch.where(unsent & ~unsent.all(1, keepdim=True), torch.zeros_like(weight), weight)
         return Recovered(kept, weight, gain), HoldState(kept, weight, loss)
