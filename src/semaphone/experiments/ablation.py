@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, draw, write the page."""
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, QUICK_METRICS if args.quick else METRICS)
     recovery = options.recovery_of(args)
     about = [
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             about,
             variants(args, recovery),
             [options.Weather("uniform", loss) for loss in options.losses_of(args)],
-            [Corpus(args.data.name, options.recordings_of(args))],
+            [corpus],
             metrics,
             within(PICTURES, metrics),
         ),

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--transmissions is an even number, so that all can be sent twice, not {args.transmissions}.")
     if reason := link_systems.why_no_adaptive(args):
         raise InputError(reason)
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
     recovery = options.recovery_of(args)
     losses = options.losses_of(args, LOSSES, QUICK_LOSSES)
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             about,
             systems,
             [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses],
-            [Corpus(args.data.name, options.recordings_of(args))],
+            [corpus],
             metrics,
             within(PICTURES, metrics),
             verdicts,

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def systems(args: argparse.Namespace) -> Iterator[System]:
     """All systems that can be had here."""
-    from semaphone.experiments.rivals import BaselineSystem
+    from semaphone.experiments.rivals import rival
     from semaphone.experiments.systems import CodecSystem, codec_named
 
     wanted = set(FAMILIES if args.systems is None else args.systems.split(","))
@@ -53,9 +53,7 @@ def systems(args: argparse.Namespace) -> Iterator[System]:
     baselines += [f"codec2:{rate}" for rate in (700, 1200, 2400, 3200) if "codec2" in wanted]
     baselines += [f"soundstream:{rate}" for rate in (1600, 3200, 6000) if "lyra" in wanted and args.lyra is not None]
     for specification in baselines:
-        family = specification.partition(":")[0]
-        title = BaselineSystem("", family, specification, args.lyra).make(0.0).info.title
-        yield BaselineSystem(title, family, specification, args.lyra)
+        yield rival(specification, args.lyra)
     if "mimi" in wanted and args.mimi is not None:
         for codebooks in (4, 8):
             yield CodecSystem(f"mimi {codebooks}", "mimi", f"mimi:{args.mimi}", codebooks)
@@ -63,13 +61,13 @@ def systems(args: argparse.Namespace) -> Iterator[System]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, print the table, draw."""
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
     pictures = [
         Picture(f"codec-quality-{metric}", f"{title_of(metric)} over rate.", (PanelPlan(metric, "rate"),))
         for metric in metrics
     ]
     found = list(systems(args))
-    corpus = Corpus(args.data.name, options.recordings_of(args))
     weathers = [options.Weather("uniform", 0.0)]
     about = ["Codecs alone, without packets or losses."]
     study = Study("codec-quality", "Codec quality", about, found, weathers, [corpus], metrics, pictures)

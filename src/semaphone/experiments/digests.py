@@ -34,7 +34,11 @@ def digest_of(thing: object) -> str:
 def _add_weights(digest: Any, name: str, model: nn.Module) -> None:
     import torch
 
+    from semaphone.codec.nano import TRAINING_ONLY
+
     for key, value in sorted(model.state_dict().items()):
+        if key.endswith(TRAINING_ONLY):
+            continue
         digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 

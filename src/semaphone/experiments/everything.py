@@ -86,7 +86,9 @@ def _one(name: str, module_name: str, text: str, args: argparse.Namespace) -> Ou
 
 
 def _index(outcomes: list[Outcome], args: argparse.Namespace) -> None:
-    parts = [paragraph(f"Recordings: {args.data.name}. Seed {args.seed}. {'A quick look.' if args.quick else ''}")]
+    parts = [
+        paragraph(f"Recordings: {args.data.resolve().name}. Seed {args.seed}. {'A quick look.' if args.quick else ''}")
+    ]
     for outcome in outcomes:
         title = f"{html.escape(outcome.name)}: {html.escape(outcome.text)}"
         page = args.out / outcome.name / "index.html"

@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, draw, write the page."""
-    metrics = options.metrics_of(args, METRICS)
     home, other = options.recordings_of(args), options.recordings_of(args, args.other)
+    metrics = options.metrics_of(args, METRICS)
     names = [args.data.resolve().name, args.other.resolve().name]
     if names[0] == names[1]:
         names[1] += " (other)"

@@ -13,6 +13,7 @@ from semaphone.errors import InputError, SemaphoneError
 
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
+    from semaphone.experiments.rivals import BaselineSystem
     from semaphone.experiments.systems import System
 
 LOSSES = "0,0.05,0.1,0.2,0.3"
@@ -177,7 +178,7 @@ def recovery_of(args: argparse.Namespace) -> str:
 
 def rivals_of(args: argparse.Namespace, default: Sequence[str] = RIVALS) -> list[System]:
     """Baselines; of the default ones, those that can be had here. Raises InputError if a named one cannot."""
-    from semaphone.experiments.rivals import BaselineSystem
+    from semaphone.experiments.rivals import rival
 
     named = args.rivals is not None
     found: list[System] = []
@@ -185,10 +186,7 @@ def rivals_of(args: argparse.Namespace, default: Sequence[str] = RIVALS) -> list
         if not specification or (not named and specification.startswith("soundstream") and args.lyra is None):
             continue
         try:
-            family = specification.partition(":")[0]
-            system = BaselineSystem(specification, family, specification, args.lyra)
-            title = system.make(0.0).info.title
-            system = BaselineSystem(title, family, specification, args.lyra)
+            system = rival(specification, args.lyra)
             _try(system)
         except SemaphoneError as error:
             if named:
@@ -199,7 +197,7 @@ def rivals_of(args: argparse.Namespace, default: Sequence[str] = RIVALS) -> list
     return found
 
 
-def _try(system: System) -> None:
+def _try(system: BaselineSystem) -> None:
     """Raises MissingExtraError if what a system needs is not there."""
     import numpy as np
 
@@ -208,5 +206,5 @@ def _try(system: System) -> None:
 
     speech = np.float32(0.1) * np.sin(np.arange(8_000, dtype=np.float32) / 8)
     system.send(speech, parse_channel("none"), 0, "en")
-    if system.family == "textlink":
+    if system.specification == "textlink":
         speak("yes")

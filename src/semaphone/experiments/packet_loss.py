@@ -55,6 +55,7 @@ def loss_study(
     args: argparse.Namespace, name: str, title: str, kind: Axis, about: list[str], pictures: tuple[Picture, ...]
 ) -> Study:
     """The study of one kind of weather; metrics are those of its figures."""
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, [m for m in METRICS if any(m == p.metric for f in pictures for p in f.panels)])
     systems: list[System] = [
         *link_systems.at_rates(args, TRANSMISSIONS, options.recovery_of(args)),
@@ -67,7 +68,7 @@ def loss_study(
         about,
         systems,
         weathers,
-        [Corpus(args.data.name, options.recordings_of(args))],
+        [corpus],
         metrics,
         within(pictures, metrics),
     )

@@ -46,13 +46,17 @@ def draw(curves: Sequence[Curve], title: str, x_label: str, y_label: str) -> Fig
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Writes NAME.svg and NAME.png; returns the SVG element for a page."""
+    """Writes NAME.svg and NAME.png; returns the SVG element for a page. The same figure gives the same bytes."""
+    import matplotlib
+
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=150)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    picture, drawing = io.BytesIO(), io.StringIO()
+    figure.savefig(picture, format="png", dpi=150)
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    write_whole(folder / f"{name}.png", picture.getvalue())
+    write_whole(folder / f"{name}.svg", drawing.getvalue())
+    svg = drawing.getvalue()
     return svg[svg.index("<svg") :]
 
 

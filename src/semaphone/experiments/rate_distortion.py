@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, draw, write the page."""
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS if not args.quick else METRICS[:-1])
     return run_study(
         Study(
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             ],
             [*_links(args), *options.rivals_of(args, RIVALS)],
             [options.Weather("uniform", 0.0)],
-            [Corpus(args.data.name, options.recordings_of(args))],
+            [corpus],
             metrics,
             within((_figure(metrics), _more(metrics)), metrics),
         ),

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, judge, draw, write the page."""
+    corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
     losses = options.losses_of(args, LOSSES, QUICK_LOSSES)
     weathers = [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses]
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             about,
             _systems(args),
             weathers,
-            [Corpus(args.data.name, options.recordings_of(args))],
+            [corpus],
             metrics,
             within(PICTURES, metrics),
             verdicts,

@@ -29,6 +29,21 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+TITLES: Mapping[str, str] = {
+    "opus": "Opus",
+    "aac": "AAC",
+    "soundstream": "SoundStream (Lyra v2)",
+    "codec2": "Codec 2",
+    "textlink": "text link",
+}
+
+
+def rival(specification: str, lyra: Path | None = None) -> BaselineSystem:
+    """The system of a specification, with its names. Raises InputError for one that means none."""
+    made = BaselineSystem("", "", specification, lyra).make(0.0)
+    return BaselineSystem(made.info.title, TITLES[made.info.name], specification, lyra)
+
+
 @dataclass(frozen=True)
 class BaselineSystem(System):
     """What a user would pick instead: `opus:6000`, `opus:12000:20ms`, `soundstream:3200`, `textlink` ..."""

@@ -1,0 +1,69 @@
+"""Options of the experiments on quality."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+from tests.experiments.fake import write_recordings
+
+from semaphone.channel.erasure import parse_channel
+from semaphone.errors import InputError
+from semaphone.experiments import options
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    options.add_corpus_options(parser)
+    options.add_system_options(parser)
+    options.add_loss_options(parser)
+    return parser.parse_args(["--data", "x", *arguments])
+
+
+def test_losses():
+    assert options.losses_of(parsed()) == [0, 0.05, 0.1, 0.2, 0.3]
+    assert options.losses_of(parsed("--quick")) == [0, 0.1, 0.3]
+    assert options.losses_of(parsed("--losses", "0.3,0,0.3")) == [0, 0.3]
+    for bad in ("much", "1", "-0.1", ","):
+        with pytest.raises(InputError):
+            options.losses_of(parsed(f"--losses={bad}"))
+
+
+def test_weathers_are_channels():
+    assert options.Weather("bursts", 0.0).specification == options.Weather("uniform", 0.0).specification == "none"
+    assert parse_channel(options.Weather("bursts", 0.2).specification).mean_loss == 0.2
+    assert parse_channel(options.Weather("uniform", 0.05).specification).mean_loss == 0.05
+    assert options.Weather("bursts", 0.2).title == "20% in bursts of 240ms"
+
+
+def test_counts():
+    assert options.count("3") == 3
+    for bad in ("0", "-1", "x", "99999999999"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            options.count(bad)
+
+
+def test_a_quick_look_takes_short_recordings(tmp_path, rng):
+    folder = write_recordings(tmp_path / "short", rng, 3, 3.0)
+    write_recordings(tmp_path / "short" / "z", rng, 3, 1.0)
+    assert [r.name for r in options.recordings_of(parsed("--quick"), folder)] == ["0.wav", "2.wav"]
+    assert len(options.recordings_of(parsed("--quick", "--limit", "4"), folder)) == 4
+    assert len(options.recordings_of(parsed(), folder)) == 6
+
+
+def test_rivals_that_are_named_must_be_there():
+    for bad in ("mp3:8000", "opus:6000:70ms", "codec2:1200:20ms", "opus:6000:60ms:1"):
+        with pytest.raises(InputError):
+            options.rivals_of(parsed("--rivals", bad))
+    assert options.rivals_of(parsed("--rivals", "")) == []
+    found = options.rivals_of(parsed("--rivals", "codec2:1200,opus:6000:60ms"))
+    assert [system.name for system in found] == ["Codec 2 1.2 kbit/s", "Opus 6 kbit/s, 60 ms"]
+
+
+def test_metrics_are_known(monkeypatch):
+    assert options.metrics_of(parsed("--metrics", "wer,stoi"), ()) == ("stoi", "wer")
+    with pytest.raises(InputError):
+        options.metrics_of(parsed("--metrics", "taste"), ())
+    monkeypatch.setattr("semaphone.metrics.scores._version", lambda _: None)
+    with pytest.raises(InputError):  # nothing is left
+        options.metrics_of(parsed(), ("stoi",))

@@ -1,0 +1,141 @@
+"""The experiments on quality from the command line, with a tiny codec, and what they conclude."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from tests.codec.tiny import tiny_codec, tiny_model
+from tests.experiments.fake import Muted, write_recordings
+
+from semaphone.cli import main
+from semaphone.codec.nano_weights import save_nano
+from semaphone.controller.base import Mask
+from semaphone.experiments import adaptive, link_systems, recovery
+from semaphone.experiments.options import Weather
+from semaphone.experiments.pictures import Line, Panel, picture
+from semaphone.experiments.study import Corpus, Measured, Study
+
+
+@pytest.fixture
+def common(tmp_path, rng):
+    weights = tmp_path / "tiny.safetensors"
+    save_nano(tiny_model(), weights, {})
+    write_recordings(tmp_path / "speech", rng, 2)
+    return ["--data", str(tmp_path / "speech"), "--out", str(tmp_path / "out"), "--codec", str(weights)]
+
+
+def test_packet_loss_leaves_rows_figures_and_a_page_with_players(common, tmp_path, capsys):
+    arguments = ["experiment", "packet-loss", *common, "--losses", "0,0.3", "--metrics", "plcmos", "--rivals", ""]
+    assert main(arguments) == 0
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 2 * 2 * 2
+    page = (tmp_path / "out" / "index.html").read_bytes()
+    assert page.count(b"<audio") == 8
+    assert b"data:audio/mpeg;base64," in page
+    assert (tmp_path / "out" / "fig-5ab.png").is_file()
+    assert not (tmp_path / "out" / "fig-6.png").exists()  # nothing to show in it
+    assert "nano 1.51 kbit/s" not in capsys.readouterr().out  # tiny tokens have 5 bits
+    # Burst losses go on from the same rows where nothing is lost.
+    again = ["experiment", "burst-loss", *common, "--losses", "0", "--metrics", "plcmos", "--rivals", ""]
+    rows = (tmp_path / "out" / "results.jsonl").read_bytes()
+    assert main(again) == 0
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == rows
+
+
+def test_twice_gives_the_same_page(common, tmp_path):
+    arguments = ["experiment", "ablation", *common, "--limit", "1", "--losses", "0.3", "--metrics", "plcmos"]
+    pages = []
+    for name in ("one", "two"):
+        arguments[arguments.index("--out") + 1] = str(tmp_path / name)
+        assert main(arguments) == 0
+        pages.append([(tmp_path / name / file).read_bytes() for file in ("index.html", "fig-7.svg", "results.jsonl")])
+    assert pages[0] == pages[1]
+
+
+def test_all_runs_what_can_be_run(common, tmp_path, capsys):
+    arguments = ["experiment", "all", *common, "--quick", "--limit", "1", "--metrics", "plcmos", "--rivals", ""]
+    assert main([*arguments, "--only", "ablation,generalisation,adaptive,cooking"]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "it needs --other" in page
+    assert "there is no such experiment" in page
+    assert "no weights for the adaptive controller" in page
+    assert 'href="ablation/index.html"' in page
+    assert (tmp_path / "out" / "results.jsonl").is_file()
+
+
+def test_what_is_wrong_is_one_sentence(common, tmp_path, capsys):
+    assert main(["experiment", "adaptive", *common]) == 2
+    assert main(["experiment", "adaptive", *common, "--transmissions", "7"]) == 2
+    assert main(["experiment", "rate-distortion", *common, "--codebooks", "many"]) == 2
+    assert main(["experiment", "recovery", *common, "--recoveries", "prayer"]) == 2
+    assert main(["experiment", "recovery", *common, "--copies", "9"]) == 2
+    assert main(["experiment", "packet-loss", *common, "--controllers", "remote"]) == 2
+    arguments = ["experiment", "packet-loss", *common]
+    arguments[arguments.index("--data") + 1] = str(tmp_path / "nowhere")
+    assert main(arguments) == 2
+    for line in capsys.readouterr().err.strip().splitlines():
+        assert line.startswith("semaphone: ")
+        assert line.endswith(".")
+
+
+def measured(values):
+    """Systems whose rows are given as {name: {loss: [(plcmos, errors of 10 words)]}}."""
+    systems = [Muted(name, name, name) for name in values]
+    weathers = [Weather("uniform", loss) for loss in next(iter(values.values()))]
+    corpus = Corpus("speech", ())
+    study = Study("x", "x", (), systems, weathers, [corpus], ("plcmos", "wer", "phone_error_rate"), ())
+    found = Measured(study)
+    for system in systems:
+        for weather in weathers:
+            found.rows[system, weather.specification, "speech"] = [
+                {"file": str(i), "draw": 0, "plcmos": p, "word_errors": e, "words": 10, "payload_bps": 1000.0}
+                for i, (p, e) in enumerate(values[system.name][weather.loss])
+            ]
+    return found
+
+
+def test_the_bar_of_recovery():
+    good, bad = [(3.0, 1), (3.1, 1), (3.2, 1)], [(2.0, 4), (2.2, 5), (2.1, 3)]
+    sentences = recovery.verdicts(measured({"lm": {0.1: good, 0.3: good}, "hold": {0.1: bad, 0.3: bad}}))
+    assert len(sentences) == 3
+    assert sentences[-1].endswith("the bar is met.")
+    deaf = [(p, 4) for p, _ in good]
+    sentences = recovery.verdicts(measured({"lm": {0.1: deaf, 0.3: deaf}, "hold": {0.1: deaf, 0.3: bad}}))
+    assert "not met at 2 of 2 points" in sentences[-1]
+    assert "nothing to compare" in recovery.verdicts(measured({"hold": {0.1: good}}))[0]
+
+
+def test_the_bar_of_the_adaptive_controller():
+    good, same, bad = [(3.0, 1), (3.1, 1)], [(2.98, 1), (3.09, 1)], [(2.0, 3), (2.1, 3)]
+    values = {
+        "adaptive": {0.0: same, 0.2: good},
+        "fixed": {0.0: good, 0.2: bad},
+        "full duplication": {0.0: bad, 0.2: bad},
+    }
+    assert adaptive.verdicts(measured(values))[-1].endswith("the bar is met.")
+    values["adaptive"][0.0] = bad
+    assert "not met at 1 of 2" in adaptive.verdicts(measured(values))[-1]
+
+
+def test_contestants_have_one_payload(common):
+    args = SimpleNamespace(transmissions=12, codec=common[-1], adaptive="adaptive")
+    found = adaptive.contestants(args, "hold")
+    assert found[0].name == "adaptive"
+    assert found[-1].name == "full duplication"
+    masks = [Mask(system.spec.codebooks, system.spec.copies) for system in found[1:]]
+    assert {mask.transmissions for mask in masks} == {12}
+    assert masks[-1] == Mask(6, 6)
+    rates = [link_systems.payload_bps(common[-1], mask) for mask in masks]
+    assert max(rates) == pytest.approx(min(rates), rel=0.02)
+    assert found[0].spec.bitrate == rates[-1]
+    assert tiny_codec().info.num_codebooks == 16
+
+
+def test_figures_look_the_same_in_every_panel():
+    lines = [Line("a", [0, 1], [1, 2], [0, 1], [2, 3]), Line("b", [0, 1], [2, 1], strong=True)]
+    drawn = picture([Panel("p", "x", "y", lines), Panel("q", "x", "y", lines[1:]), Panel("r", "x", "y", [])])
+    axes = [a for a in drawn.axes if a.get_visible()]
+    assert len(axes) == 3
+    assert axes[0].lines[1].get_color() == axes[1].lines[0].get_color()
+    assert axes[0].get_title().startswith("(a)")
+    assert len(drawn.legends[0].get_texts()) == 2

@@ -1,0 +1,90 @@
+"""Systems say who they are, and send."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from tests.codec.tiny import tiny_model
+
+from semaphone.channel.erasure import parse_channel
+from semaphone.codec.nano_weights import save_nano
+from semaphone.controller.base import FixedController
+from semaphone.controller.registry import ControllerSpec
+from semaphone.errors import InputError
+from semaphone.experiments.rivals import rival
+from semaphone.experiments.systems import (
+    CodecSystem,
+    LinkSystem,
+    form_named,
+    told_controller,
+    unprotected,
+)
+from semaphone.packet.format import PacketFormat
+
+CLEAR, LOSSY = parse_channel("none"), parse_channel("uniform:0.3")
+
+
+@pytest.fixture
+def codec(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_nano(tiny_model(), path, {})
+    return str(path)
+
+
+def link(codec, **changes):
+    return LinkSystem("ours", "nano", codec, "hold", ControllerSpec("fixed", 8, 3), **changes)
+
+
+def test_weights_decide_and_paths_do_not(codec, tmp_path):
+    copy, other = tmp_path / "copy.safetensors", tmp_path / "other.safetensors"
+    shutil.copy(codec, copy)
+    save_nano(tiny_model(1), other, {})
+    mine = link(codec).identity(CLEAR)
+    assert link(str(copy)).identity(CLEAR) == mine
+    assert link(str(other)).identity(CLEAR) != mine
+    assert str(tmp_path) not in str(mine)
+    assert LinkSystem("ours", "nano", codec, "none", ControllerSpec("fixed", 8, 3)).identity(CLEAR) != mine
+    assert CodecSystem("x", "nano", codec, 4).identity(CLEAR) != CodecSystem("x", "nano", codec, 8).identity(CLEAR)
+
+
+def test_a_decoder_that_was_trained_further_is_another_system(codec, tmp_path):
+    model = tiny_model()
+    next(iter(model.decoder.parameters())).data.add_(0.1)
+    save_nano(model, tmp_path / "further.safetensors", {})
+    mine, further = link(codec).identity(CLEAR), link(str(tmp_path / "further.safetensors")).identity(CLEAR)
+    assert mine["codec"] == further["codec"]
+    assert mine["codec_weights"] != further["codec_weights"]
+
+
+def test_what_is_sent_comes_out_as_long(codec, rng):
+    speech = (0.1 * rng.standard_normal(16_123)).astype(np.float32)
+    for system in (link(codec), link(codec, transmissions=11), CodecSystem("codec", "nano", codec, 8)):
+        sent = system.send(speech, LOSSY, 7)
+        again = system.send(speech, LOSSY, 7)
+        assert sent.speech.shape == speech.shape
+        assert np.array_equal(sent.speech, again.speech)
+        assert sent.payload_bps >= sent.token_bps > 0
+    arrived = rival("codec2:1200").send(speech, LOSSY, 7, "en")
+    assert arrived.speech.shape == speech.shape
+    assert arrived.packets_lost > 0
+
+
+def test_a_rate_is_spent_on_copies_where_much_is_lost(codec):
+    form = form_named(codec)
+    clear, lossy = told_controller(11, form, CLEAR), told_controller(11, form, parse_channel("uniform:0.3"))
+    assert str(clear) == "fixed, 11 codebooks, 0 copies"
+    assert lossy.codebooks + lossy.copies == 11
+    assert lossy.copies > 0
+    assert unprotected(lossy, form) == FixedController(11, 0)
+    few = PacketFormat.named("split", 8, 2048)
+    assert unprotected(FixedController(8, 7), few) == FixedController(8, 0)
+
+
+def test_opus_is_told_of_the_losses():
+    system = rival("opus:12000:20ms")
+    assert system.identity(CLEAR) != system.identity(LOSSY)
+    assert system.family == "Opus"
+    with pytest.raises(InputError):
+        rival("soundstream:1600")
