@@ -41,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     names = [args.data.resolve().name, args.other.resolve().name]
     if names[0] == names[1]:
         names[1] += " (other)"
+    links = link_systems.at_rates(args, TRANSMISSIONS, options.recovery_of(args))
     return run_study(
         Study(
             "generalisation",
             "Speech from elsewhere",
             ["ViSQOL compares with the original, so that noise in the recordings themselves weighs on it."],
-            [*link_systems.at_rates(args, TRANSMISSIONS, options.recovery_of(args)), *options.rivals_of(args, RIVALS)],
+            [*links, *options.rivals_of(args, RIVALS, RIVALS[:1])],
             [options.Weather("uniform", loss) for loss in options.losses_of(args)],
             [Corpus(names[0], home), Corpus(names[1], other)],
             metrics,

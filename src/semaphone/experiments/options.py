@@ -22,8 +22,9 @@ RIVALS: tuple[str, ...] = (
     *("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "soundstream:3200"),
     *("codec2:1200", "textlink"),
 )
+QUICK_RIVALS = ("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "textlink")
 _QUICK_RECORDINGS = 2
-_QUICK_SECONDS = (2.5, 5.0)  # recordings of this length are preferred for a quick look
+_QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a quick look
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,15 @@ def recovery_of(args: argparse.Namespace) -> str:
     return "lm"
 
 
-def rivals_of(args: argparse.Namespace, default: Sequence[str] = RIVALS) -> list[System]:
+def rivals_of(
+    args: argparse.Namespace, default: Sequence[str] = RIVALS, quick: Sequence[str] = QUICK_RIVALS
+) -> list[System]:
     """Baselines; of the default ones, those that can be had here. Raises InputError if a named one cannot."""
     from semaphone.experiments.rivals import rival
 
     named = args.rivals is not None
     found: list[System] = []
-    for specification in args.rivals.split(",") if named else default:
+    for specification in args.rivals.split(",") if named else (quick if args.quick else default):
         if not specification or (not named and specification.startswith("soundstream") and args.lyra is None):
             continue
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRANSMISSIONS = (11, 15)  # of tokens a chunk, copies included: 1.51 and 2.06 kbit/s with 11 bits at 12.5 Hz
 METRICS = ("visqol", "plcmos", "wer", "phone_error_rate", "log_f0_rmse")
+QUICK_METRICS = ("visqol", "plcmos", "wer", "log_f0_rmse")
 PICTURES = (
     Picture(
         "fig-5ab",
@@ -56,7 +57,8 @@ def loss_study(
 ) -> Study:
     """The study of one kind of weather; metrics are those of its figures."""
     corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
-    metrics = options.metrics_of(args, [m for m in METRICS if any(m == p.metric for f in pictures for p in f.panels)])
+    shown = {panel.metric for picture in pictures for panel in picture.panels}
+    metrics = options.metrics_of(args, [m for m in (QUICK_METRICS if args.quick else METRICS) if m in shown])
     systems: list[System] = [
         *link_systems.at_rates(args, TRANSMISSIONS, options.recovery_of(args)),
         *options.rivals_of(args),
