@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 from collections.abc import Sequence
@@ -74,6 +75,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def paragraph(text: str) -> str:
     """A paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
+
+
+def player(path: Path) -> str:
+    """A player of a small MP3 file, which becomes part of the page."""
+    sound = base64.b64encode(path.read_bytes()).decode()
+    return f'<audio controls preload="none" src="data:audio/mpeg;base64,{sound}"></audio>'
 
 
 def write_page(path: Path, title: str, parts: Sequence[str]) -> None:

@@ -18,19 +18,26 @@ if TYPE_CHECKING:
 
 # Colours that stay apart for colour-blind eyes (after Okabe and Ito).
 BLUE, ORANGE, GREY, DARK, GREEN = "#0072B2", "#E69F00", "#DDDDDD", "#222222", "#009E73"
+PALE_BLUE, PALE_ORANGE = "#9FD3F0", "#FFC94D"
 SHOWN = 30.0  # seconds of a talk that are drawn
 KINDS = ("png", "svg", "pdf")
 
 
-def spectrogram(axes: Axes, speech: NDArray[np.float32], sample_rate: int, title: str) -> None:
-    """Levels in dB over time and frequency, 80 dB deep."""
+def spectrogram(
+    axes: Axes, speech: NDArray[np.float32], sample_rate: int, title: str, see_through: bool = False
+) -> None:
+    """Levels in dB over time and frequency, 80 dB deep; `see_through`: what is quiet shows what lies behind."""
     window, hop = 512, 160
     padded = np.pad(speech, (0, max(0, window - len(speech))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop] * np.hanning(window)
     levels = 20 * np.log10(np.abs(np.fft.rfft(frames)).T + 1e-5)
     top = 30.0  # one scale for both pictures, so that they can be compared
+    shown: NDArray[np.float64] = levels
+    if see_through:
+        opacity = np.clip((levels - top + 65) / 65, 0, 1)
+        shown = np.stack([np.full_like(opacity, 0.1)] * 3 + [opacity], -1)
     axes.imshow(
-        levels,
+        shown,
         origin="lower",
         aspect="auto",
         extent=(0, len(speech) / sample_rate, 0, sample_rate / 2000),
@@ -42,7 +49,21 @@ def spectrogram(axes: Axes, speech: NDArray[np.float32], sample_rate: int, title
     axes.set_title(title, loc="left", fontsize=10)
 
 
-def _token_map(axes: Axes, status: NDArray[np.int8], masks: list[Mask], chunk: float) -> None:
+def importance(axes: Axes, masks: list[Mask], num_codebooks: int, chunk: float) -> None:
+    """Behind a see-through spectrogram: how many tokens of each chunk go, and how many of them twice (LargeSC Fig 9)."""
+    edges = np.arange(len(masks) + 1) * chunk
+    behind = axes.twinx()
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    behind.stairs([mask.sent for mask in masks], edges, fill=True, color=PALE_BLUE, label="tokens sent (importance)")
+    behind.stairs([mask.twice for mask in masks], edges, fill=True, color=PALE_ORANGE, label="sent twice (copies)")
+    behind.set_ylim(0, num_codebooks)
+    behind.set_ylabel("tokens")
+    handles, names = behind.get_legend_handles_labels()
+    axes.legend(handles, names, fontsize=8, loc="upper right", ncols=2, framealpha=0.9)
+
+
+def token_map(axes: Axes, status: NDArray[np.int8], masks: list[Mask], chunk: float) -> None:
     """One cell a token: sent once, sent twice, lost, not sent."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
@@ -75,8 +96,8 @@ def _token_map(axes: Axes, status: NDArray[np.int8], masks: list[Mask], chunk: f
     axes.set_title("Tokens", loc="left", fontsize=10)
 
 
-def _rates(axes: Axes, record: Record, end: float) -> None:
-    """Payload in kbit/s, averaged over half a second; lost packets as ticks below."""
+def _rates(axes: Axes, record: Record, end: float, chunk: float) -> None:
+    """Payload in kbit/s, averaged over half a second; lost packets as ticks below; what the sender knew of them."""
     times = np.array([time for time, *_ in record.packets])
     bits = np.array([8 * size for _, size, *_ in record.packets], np.float64)
     gone = np.array([lost for *_, lost in record.packets], bool)
@@ -88,7 +109,18 @@ def _rates(axes: Axes, record: Record, end: float) -> None:
     axes.set_ylim(-0.1, max(rate.max(initial=0.0) * 1.25, 1.0))
     axes.set_ylabel("kbit/s")
     axes.set_xlabel("time (s)")
-    axes.legend(fontsize=8, loc="upper right", ncols=2)
+    handles, names = axes.get_legend_handles_labels()
+    if any(record.told):
+        known = axes.twinx()
+        count = min(len(record.told), int(np.ceil(end / chunk)))
+        known.stairs(
+            100 * np.array(record.told[:count]), np.arange(count + 1) * chunk, color=DARK, label="loss reported"
+        )
+        known.set_ylim(0, max(50.0, 110 * max(record.told)))
+        known.set_ylabel("loss, %")
+        more, texts = known.get_legend_handles_labels()
+        handles, names = handles + more, names + texts
+    axes.legend(handles, names, fontsize=8, loc="upper right", ncols=3)
     axes.set_title("Rate", loc="left", fontsize=10)
 
 
@@ -113,10 +145,12 @@ def plot_link(
     figure: Any
     figure, axes = pyplot.subplots(4, 1, figsize=(11, 9), sharex=True, layout="constrained")
     samples = int(end * sample_rate)
-    spectrogram(axes[0], said[:samples], sample_rate, "Said")
+    status = np.array(record.status[:count])
+    spectrogram(axes[0], said[:samples], sample_rate, "Said, and what was found worth sending", see_through=True)
+    importance(axes[0], record.masks[:count], status.shape[1], chunk)
     spectrogram(axes[1], heard[:samples], sample_rate, "Heard")
-    _token_map(axes[2], np.array(record.status[:count]), record.masks[:count], chunk)
-    _rates(axes[3], record, end)
+    token_map(axes[2], status, record.masks[:count], chunk)
+    _rates(axes[3], record, end, chunk)
     axes[0].set_xlim(0, end)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, format=kind, dpi=110)
