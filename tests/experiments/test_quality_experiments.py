@@ -10,6 +10,8 @@ from tests.experiments.fake import Muted, write_recordings
 
 from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
+from semaphone.controller.adaptive import ControllerConfig, ControllerModel
+from semaphone.controller.adaptive import save as save_controller
 from semaphone.controller.base import Mask
 from semaphone.experiments import adaptive, link_systems, recovery
 from semaphone.experiments.options import Weather
@@ -118,7 +120,7 @@ def test_the_bar_of_the_adaptive_controller():
 
 
 def test_contestants_have_one_payload(common):
-    args = SimpleNamespace(transmissions=12, codec=common[-1], adaptive="adaptive")
+    args = SimpleNamespace(transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True)
     found = adaptive.contestants(args, "hold")
     assert found[0].name == "adaptive"
     assert found[-1].name == "full duplication"
@@ -139,3 +141,19 @@ def test_figures_look_the_same_in_every_panel():
     assert axes[0].lines[1].get_color() == axes[1].lines[0].get_color()
     assert axes[0].get_title().startswith("(a)")
     assert len(drawn.legends[0].get_texts()) == 2
+
+
+def test_the_adaptive_controller_is_judged_as_soon_as_there_are_weights(common, tmp_path, capsys):
+    codec = tiny_codec().info
+    model = ControllerModel(ControllerConfig(codec.latent_dim, codec.num_codebooks, codec.fingerprint))
+    save_controller(model, tmp_path / "controller.safetensors")
+    arguments = ["experiment", "adaptive", *common, "--adaptive", str(tmp_path / "controller.safetensors")]
+    arguments += ["--metrics", "plcmos", "--limit", "1", "--losses", "0.3", "--transmissions", "4"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "full duplication" in out
+    assert "30% in bursts of 240ms: not met" in out.replace("\n", " ")  # words were not judged
+    assert (tmp_path / "out" / "adaptive-bursts.svg").is_file()
+    arguments[1] = "ablation"
+    assert main([*arguments[:-2], "--controllers", "adaptive"]) == 0
+    assert "adaptive" in (tmp_path / "out" / "results.jsonl").read_text()

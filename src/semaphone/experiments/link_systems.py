@@ -59,10 +59,13 @@ def why_no_adaptive(args: argparse.Namespace) -> str:
 def adaptive(args: argparse.Namespace, recovery: str, bitrate: float, name: str = "") -> LinkSystem:
     """The link with the adaptive controller at an average payload in bit/s."""
     from semaphone.controller.registry import ControllerSpec
+    from semaphone.link.feedback import Feedback
 
     codec = info_of(args).name
     name = name or f"{codec} adaptive {bitrate / 1000:.2f} kbit/s"
-    return LinkSystem(name, f"{codec} adaptive", args.codec, recovery, ControllerSpec(args.adaptive, bitrate=bitrate))
+    spec = ControllerSpec(args.adaptive, bitrate=bitrate)
+    told = Feedback(args.feedback)
+    return LinkSystem(name, f"{codec} adaptive", args.codec, recovery, spec, feedback=told, dtx=args.dtx)
 
 
 def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family: str = "") -> LinkSystem:

@@ -88,6 +88,18 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adaptive", default="adaptive", metavar="FILE", help="weights of the adaptive controller (default: shipped)"
     )
+    parser.add_argument(
+        "--feedback",
+        choices=["receiver", "oracle"],
+        default="receiver",
+        help="what the adaptive controller knows of losses: reports of the receiver (default), or the truth",
+    )
+    parser.add_argument(
+        "--dtx",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with the adaptive controller pauses are not sent (default)",
+    )
 
 
 def add_system_options(parser: argparse.ArgumentParser) -> None:

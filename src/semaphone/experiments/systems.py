@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from semaphone.codec.base import Codec
     from semaphone.controller.base import Controller, Demand, Scalable
     from semaphone.controller.registry import ControllerSpec
+    from semaphone.link.feedback import Feedback
     from semaphone.link.simulate import Link
     from semaphone.packet.format import PacketFormat
     from semaphone.recovery.base import Recovery
@@ -73,6 +74,8 @@ class LinkSystem(System):
     transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
     schedule: str = "split"
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
+    feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
+    dtx: bool = False  # pauses are not sent
 
     def identity(self, channel: ErasureChannel) -> dict[str, Any]:
         """See `System.identity`."""
@@ -85,6 +88,8 @@ class LinkSystem(System):
             "controller": str(link.controller),
             "controller_weights": digest_of(link.controller),
             "packets": repr(link.form),
+            "feedback": repr(link.feedback),
+            "dtx": link.dtx,
         }
 
     def send(self, speech: Samples, channel: ErasureChannel, seed: int, language: str | None = None) -> Sent:
@@ -118,7 +123,8 @@ class LinkSystem(System):
             controller = told_controller(self.transmissions, form, channel)
         if not self.protected:
             controller = unprotected(controller, form)
-        return Link(codec, controller, form, recovery_named(self.recovery, self.codec), channel)
+        recovery = recovery_named(self.recovery, self.codec)
+        return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx)
 
 
 def form_named(codec: str, schedule: str = "split") -> PacketFormat:
