@@ -50,7 +50,7 @@ def spectrogram(
 
 
 def importance(axes: Axes, masks: list[Mask], num_codebooks: int, chunk: float) -> None:
-    """Behind a see-through spectrogram: how many tokens of each chunk go, and how many of them twice (LargeSC Fig 9)."""
+    """Behind a see-through spectrogram: how many tokens of each chunk go, and how many go twice (LargeSC Fig 9)."""
     edges = np.arange(len(masks) + 1) * chunk
     behind = axes.twinx()
     axes.set_zorder(behind.get_zorder() + 1)
