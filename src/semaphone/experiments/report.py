@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semaphone.experiments import points
-from semaphone.experiments.page import paragraph, save, table, write_page
+from semaphone.experiments.page import paragraph, player, save, table, write_page
 
 if TYPE_CHECKING:
     from semaphone.experiments.options import Weather
@@ -107,6 +106,4 @@ def _players(measured: Measured, kept: dict[str, Path]) -> list[str]:
 
 
 def _player(name: str, path: Path) -> str:
-    sound = base64.b64encode(path.read_bytes()).decode()
-    source = f'<audio controls preload="none" src="data:audio/mpeg;base64,{sound}"></audio>'
-    return f"<tr><td>{html.escape(name)}</td><td>{source}</td></tr>"
+    return f"<tr><td>{html.escape(name)}</td><td>{player(path)}</td></tr>"
