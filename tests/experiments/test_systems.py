@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.codec.tiny import tiny_model
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.codec.nano_weights import save_nano
+from semaphone.controller.adaptive import ControllerConfig, ControllerModel
+from semaphone.controller.adaptive import save as save_controller
 from semaphone.controller.base import FixedController
 from semaphone.controller.registry import ControllerSpec
 from semaphone.errors import InputError
@@ -17,10 +21,13 @@ from semaphone.experiments.rivals import rival
 from semaphone.experiments.systems import (
     CodecSystem,
     LinkSystem,
+    codec_named,
     form_named,
     told_controller,
     unprotected,
 )
+from semaphone.link.feedback import Feedback
+from semaphone.link.simulate import Record, simulate
 from semaphone.packet.format import PacketFormat
 
 CLEAR, LOSSY = parse_channel("none"), parse_channel("uniform:0.3")
@@ -47,6 +54,26 @@ def test_weights_decide_and_paths_do_not(codec, tmp_path):
     assert str(tmp_path) not in str(mine)
     assert LinkSystem("ours", "nano", codec, "none", ControllerSpec("fixed", 8, 3)).identity(CLEAR) != mine
     assert CodecSystem("x", "nano", codec, 4).identity(CLEAR) != CodecSystem("x", "nano", codec, 8).identity(CLEAR)
+
+
+def test_weights_of_a_controller_decide(codec, tmp_path):
+    info = codec_named(codec).info
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        path = tmp_path / f"{len(found)}.safetensors"
+        save_controller(ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint)), path)
+        spec = ControllerSpec(str(path), bitrate=900)
+        system = LinkSystem("ours", "nano", codec, "hold", spec, feedback=Feedback(), dtx=True)
+        found.append(system.identity(LOSSY))
+        without = replace(system, protected=False)
+        assert without.identity(LOSSY) != found[-1]
+    assert found[0] == found[1] != found[2]
+    speech = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    masks = Record()
+    list(simulate([speech], without.link(LOSSY), 3, masks))
+    assert all(mask.twice == 0 for mask in masks.masks)
+    assert without.send(speech, LOSSY, 3).payload_bps == pytest.approx(900, rel=0.1)
 
 
 def test_a_decoder_that_was_trained_further_is_another_system(codec, tmp_path):

@@ -15,20 +15,28 @@ _DIGESTS: dict[int, tuple[object, str]] = {}  # by identity of what was hashed, 
 
 
 def digest_of(thing: object) -> str:
-    """A digest of the weights and settings of a model; "" of what has neither."""
+    """A digest of the weights and settings of whatever holds a model; "" of what has no weights."""
+    if id(thing) in _DIGESTS:
+        return _DIGESTS[id(thing)][1]
+    digest, found = hashlib.sha256(), False
+    for name, model in sorted(_models(thing, "", 3).items()):
+        _add_weights(digest, name, model)
+        found = True
+    digest.update(repr(getattr(thing, "settings", "")).encode())
+    _DIGESTS[id(thing)] = (thing, digest.hexdigest()[:16] if found else "")
+    return _DIGESTS[id(thing)][1]
+
+
+def _models(thing: object, name: str, depth: int) -> dict[str, nn.Module]:
+    """The models that an object holds, or that what it holds holds, by the way there."""
     from torch import nn
 
-    parts = {name: value for name, value in getattr(thing, "__dict__", {}).items() if isinstance(value, nn.Module)}
-    models: dict[str, nn.Module] = {"": thing} if isinstance(thing, nn.Module) else parts
-    settings = repr(getattr(thing, "settings", ""))
-    if not models:
-        return ""
-    if id(thing) not in _DIGESTS:
-        digest = hashlib.sha256(settings.encode())
-        for name, model in sorted(models.items()):
-            _add_weights(digest, name, model)
-        _DIGESTS[id(thing)] = (thing, digest.hexdigest()[:16])
-    return _DIGESTS[id(thing)][1]
+    if isinstance(thing, nn.Module):
+        return {name: thing}
+    found: dict[str, nn.Module] = {}
+    for part, value in getattr(thing, "__dict__", {}).items() if depth else ():
+        found |= _models(value, f"{name}.{part}", depth - 1)
+    return found
 
 
 def _add_weights(digest: Any, name: str, model: nn.Module) -> None:
