@@ -143,6 +143,24 @@ def test_figures_look_the_same_in_every_panel():
     assert len(drawn.legends[0].get_texts()) == 2
 
 
+def test_recovery_judges_the_first_against_the_others(common, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
+    from semaphone.recovery.rq_transformer import save as save_model
+
+    codec = tiny_codec().info
+    small = {"width": 32, "layers": 1, "heads": 2, "ffn": 32, "depth_width": 16, "depth_layers": 1, "depth_heads": 2}
+    sizes = {"num_codebooks": codec.num_codebooks, "codebook_size": codec.codebook_size, "token_width": 8}
+    config = RQTransformerConfig(codec=codec.fingerprint, depth_ffn=16, text_size=7, window=6, **small, **sizes)
+    save_model(RQTransformer(config), tmp_path / "guess.safetensors")
+    arguments = ["experiment", "recovery", *common, "--metrics", "plcmos", "--limit", "1", "--losses", "0.1"]
+    assert main([*arguments, "--recoveries", f"{tmp_path / 'guess.safetensors'},hold,none"]) == 0
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "guess against hold and none: the bar is" in out
+    assert "10% in bursts of 240ms: " in out
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 3 * 2
+
+
 def test_the_adaptive_controller_is_judged_as_soon_as_there_are_weights(common, tmp_path, capsys):
     codec = tiny_codec().info
     model = ControllerModel(ControllerConfig(codec.latent_dim, codec.num_codebooks, codec.fingerprint))
