@@ -112,6 +112,12 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         Lines(tmp_path / "rows.jsonl", ("a",)).add({"a": 1})
 
 
+def test_no_room_for_a_recording_loses_no_row(planned, tmp_path):
+    results = Results(tmp_path / "rows.jsonl")
+    measure([Task(planned[0], ("stoi",), tmp_path / "no such folder" / "x.mp3")], results)
+    assert results.row(planned[0], ["stoi"]) is not None
+
+
 @pytest.mark.slow
 def test_workers_make_the_same_rows(planned, tmp_path):
     alone, together = Results(tmp_path / "alone.jsonl"), Results(tmp_path / "together.jsonl")

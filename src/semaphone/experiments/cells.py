@@ -6,6 +6,7 @@ seed, the samples of the recording, its text. `perform` is what a worker process
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semaphone.errors import SemaphoneError
+from semaphone.errors import InputError, SemaphoneError
 from semaphone.experiments.corpus import Recording
 from semaphone.experiments.systems import RATE, Sent, System
 
@@ -111,11 +112,12 @@ def perform(task: Task) -> Row | str:
     try:
         speech = _speech(recording.file)
         sent = cell.system.send(speech, parse_channel(cell.channel), cell.weather, recording.language)
-        if task.keep is not None:
-            keep(task.keep, sent.speech)
-        return _row(task, speech, sent)
+        row = _row(task, speech, sent)
     except SemaphoneError as error:
         return str(error)
+    if task.keep is not None:
+        keep(task.keep, sent.speech)
+    return row
 
 
 def _row(task: Task, speech: Samples, sent: Sent) -> Row:
@@ -169,10 +171,10 @@ def _scored(task: Task, speech: Samples, sent: Sent) -> tuple[dict[str, Any], di
 
 
 def keep(path: Path, speech: Samples) -> None:
-    """A small recording of 16 kHz speech: MP3, which every browser plays."""
+    """A small recording of 16 kHz speech: MP3, which every browser plays. Without room there is none, and no harm."""
     import soundfile
 
     from semaphone.files import replacing
 
-    with replacing(path) as part:
+    with contextlib.suppress(InputError, OSError, soundfile.LibsndfileError), replacing(path) as part:
         soundfile.write(part, speech if len(speech) else [0.0], RATE, format="MP3", subtype="MPEG_LAYER_III")
