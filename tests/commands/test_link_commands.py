@@ -5,16 +5,29 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from tests.codec.tiny import tiny_model
+import torch
+from tests.codec.tiny import tiny_codec, tiny_model
 
 from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
+from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
+from semaphone.packet.sph import SphReader
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_nano(tiny_model(), path, {})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory):
+    """Weights at random: whatever such a network says, rates have to be right."""
+    info = tiny_codec().info
+    path = tmp_path_factory.mktemp("controller") / "controller.safetensors"
+    torch.manual_seed(2)
+    save(ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint)), path)
     return str(path)
 
 
@@ -64,6 +77,45 @@ def test_transmit_without_loss_is_encode_and_decode(tmp_path, wav, weights):
         assert direct.read_bytes() == back.read_bytes()
 
 
+@pytest.mark.parametrize("schedule", ["split", "bundle:160ms"])
+def test_a_real_recording_meets_its_bit_rate(tmp_path, weights, controller, shared_data, schedule):
+    longest = max((shared_data / "speech" / "test").rglob("*.*"), key=lambda file: file.stat().st_size)
+    out, report = tmp_path / "out.wav", tmp_path / "report.json"
+    arguments = ["transmit", str(longest), str(out), "--codec", weights, "--controller", controller]
+    arguments += ["--schedule", schedule, "--channel", "uniform:0.1", "--report", str(report), "--bitrate", "900"]
+    assert main(arguments) == 0
+    found = json.loads(report.read_text())
+    assert found["seconds"] > 10
+    assert found["payload_bps"] == pytest.approx(900, rel=0.03)
+    assert found["controller"] == "adaptive, 900 bit/s"
+    assert found["schedule"] == schedule
+    assert found["feedback_bps"] == 8 * (12.5 if schedule == "split" else 6.25)
+
+
+def test_packets_of_one_size(tmp_path, wav, weights, controller):
+    for options in (["--controller", controller, "--bitrate", "800"], ["--controller", "fixed"]):
+        stored, back = tmp_path / "a.sph", tmp_path / "a.wav"
+        assert main(["encode", wav, str(stored), "--codec", weights, *options, "--constant-rate"]) == 0
+        with SphReader(stored) as reader:
+            assert len({len(record.payload) for record in reader}) == 1
+            assert reader.header.format.constant_size > 0
+        assert main(["decode", str(stored), str(back), "--codec", weights]) == 0
+        assert soundfile.info(back).frames == 20_000
+
+
+def test_pauses_are_left_out_of_files(tmp_path, weights, rng, capsys):
+    said = np.concatenate([0.1 * rng.standard_normal(16000), np.zeros(64000), 0.1 * rng.standard_normal(16000)])
+    soundfile.write(tmp_path / "in.wav", said, 16000)
+    sizes = []
+    for option in ("--dtx", "--no-dtx"):
+        stored, back = tmp_path / "a.sph", tmp_path / "a.wav"
+        assert main(["encode", str(tmp_path / "in.wav"), str(stored), "--codec", weights, option]) == 0
+        assert main(["decode", str(stored), str(back), "--codec", weights]) == 0
+        assert soundfile.info(back).frames == len(said)
+        sizes.append(stored.stat().st_size)
+    assert sizes[0] < 0.6 * sizes[1]
+
+
 @pytest.mark.parametrize("samples", [5, 100, 1280])
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 def test_short_recordings_of_any_rate(tmp_path, weights, samples, rate):
@@ -86,6 +138,13 @@ def test_short_recordings_of_any_rate(tmp_path, weights, samples, rate):
         (["--schedule", "later"], "later"),
         (["--plot", "picture.gif"], ".png"),
         (["--recovery", "magic"], "magic"),
+        (["--controller", "wise"], "Unknown controller 'wise'"),
+        (["--controller", "missing.safetensors"], "no weights for the adaptive controller"),
+        (["--controller", "fixed", "--bitrate", "900"], "no rate"),
+        (["--controller", "budget", "--codebooks", "4"], "decides about codebooks"),
+        (["--constant-rate", "--dtx"], "do not go together"),
+        (["--level", "0"], "no rate above 0"),
+        (["--feedback-delay", "late"], "A duration is written like"),
         (["--seed", "x"], "whole number"),
         (["--report", "/nowhere/report.json"], "cannot be written"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,6 @@ def plot_link(
     token_map(axes[2], status, record.masks[:count], chunk)
     _rates(axes[3], record, end, chunk)
     axes[0].set_xlim(0, end)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=11)
     figure.savefig(path, format=kind, dpi=110)
     pyplot.close(figure)
