@@ -18,7 +18,9 @@ import torch
 
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.lm import LmRecovery
-from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig, load, save
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.recovery.rq_weights import load, save
 
 
 def weather(blocks: int, codebooks: int, rate: float, rng: np.random.Generator) -> torch.Tensor:

@@ -15,7 +15,8 @@ pytest.importorskip("transformers")
 
 from semaphone.recovery.base import Recovered, TokenStatus
 from semaphone.recovery.lm import Fade, LmRecovery, LmSettings
-from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
 
 N, K = 5, 40

@@ -13,7 +13,10 @@ from semaphone.errors import InputError
 pytest.importorskip("transformers")
 
 from semaphone.recovery.base import TokenStatus
-from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, load, save
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
+from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.recovery.rq_weights import load, save
 from semaphone.recovery.sampling import Sampling
 
 N, K = 5, 40

@@ -11,7 +11,8 @@ from semaphone.errors import InputError
 
 pytest.importorskip("transformers")
 
-from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.controller import (
     ControllerTrainer,
     ControllerTraining,

@@ -12,7 +12,8 @@ pytest.importorskip("peft")
 pytest.importorskip("accelerate")
 
 from semaphone.recovery.lora import load_adapter
-from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.lora import LoraTraining, train_lora
 from semaphone.training.tokens import TokenSet, TokenUtterance, token_set
 

@@ -14,7 +14,10 @@ from semaphone.errors import InputError
 pytest.importorskip("transformers")
 
 from semaphone.recovery.base import TokenStatus
-from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, load
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
+from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.recovery.rq_weights import load
 from semaphone.training.recovery import Losses, RecoveryTrainer, RecoveryTraining, draw, train_recovery
 from semaphone.training.recovery_dev import Weather, entropies, evaluate, last_received
 from semaphone.training.survival import Survival

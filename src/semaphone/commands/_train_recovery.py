@@ -106,7 +106,7 @@ def _train_nano(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: P
     from dataclasses import fields, replace
 
     from semaphone.commands.train import settings
-    from semaphone.recovery.rq_transformer import RQTransformerConfig
+    from semaphone.recovery.rq_config import RQTransformerConfig
     from semaphone.training.recovery import RecoveryTraining, train_recovery
 
     defaults = RecoveryTraining()

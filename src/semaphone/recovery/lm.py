@@ -19,7 +19,8 @@ from torch import Tensor
 from semaphone.codec.attention import select
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovered, TokenStatus
-from semaphone.recovery.rq_transformer import RQState, RQTransformer, Step
+from semaphone.recovery.rq_state import RQState, Step
+from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
 
 

@@ -31,7 +31,7 @@ def load_recovery(name: str, info: CodecInfo) -> Recovery:
 
 def _language_model(path: Path, info: CodecInfo) -> Recovery:
     from semaphone.recovery.lm import LmRecovery
-    from semaphone.recovery.rq_transformer import load
+    from semaphone.recovery.rq_weights import load
 
     if not path.is_file():
         raise InputError(f"There are no weights for recovery by a language model at {path}.")

@@ -18,121 +18,22 @@ transformer together with the chunk before, and the depth transformer's context 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from semaphone.codec.attention import Window, advance, fresh_window, merge, plan, select, self_attention
-from semaphone.errors import InputError, MissingExtraError
-from semaphone.files import write_whole
+from semaphone.codec.attention import Window, advance, fresh_window, plan, self_attention
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_parts import fresh_parts
+from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD, Filled, Late, RQState, Step, filled, merge_states
 from semaphone.recovery.sampling import Sampling
 
-FORMAT = "semaphone recovery 1"
-
-SCALE = "/scale"  # what is added to the name of an 8-bit tensor for its scales
 MOSHI_TEXT_PAD = 3  # the text token of Moshi's vocabulary for a chunk in which no word begins
-
-# What the temporal transformer is told of a token of the past.
-HEARD, GUESSED, ABSENT = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class RQTransformerConfig:
-    """Sizes and properties; the defaults are nano's."""
-
-    num_codebooks: int = 16  # N_Q, tokens a chunk
-    codebook_size: int = 2048  # K, entries of each codebook; index K means "no token"
-    codec: str = ""  # fingerprint of the codec whose tokens these are; "" fits any
-    width: int = 256  # of the temporal transformer
-    layers: int = 6  # of the temporal transformer
-    heads: int = 4  # of the temporal transformer
-    ffn: int = 1024  # units before the gate, which halves them
-    depth_width: int = 128  # of the depth transformer
-    depth_layers: int = 2  # of the depth transformer
-    depth_heads: int = 4  # of the depth transformer
-    depth_ffn: int = 512  # units before the gate, which halves them
-    token_width: int = 64  # of a token's embedding before all of a chunk are joined; 0: width, and they are summed
-    text_size: int = 64  # entries of the text stream; index text_size means "not begun"
-    text_pad: int = 0  # the text token of a chunk without text
-    window: int = 250  # chunks that the temporal transformer looks back, 20 s
-    acoustic_delay: int = 0  # time steps by which acoustic tokens come after their chunk's semantic one: 0 or 1
-    sees_received: bool = True  # all that arrived of a chunk is known before its first token is predicted
-    other: tuple[int, ...] = ()  # tokens [N_Q] of the silent other speaker, for a model that hears two
-
-    def __post_init__(self) -> None:
-        for name in ("num_codebooks", "codebook_size", "width", "layers", "heads", "ffn", "text_size", "window"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} of the recovery model is at least 1, not {getattr(self, name)}.")
-        if self.acoustic_delay not in (0, 1):
-            raise InputError(f"acoustic_delay of the recovery model is 0 or 1, not {self.acoustic_delay}.")
-        if self.acoustic_delay and self.sees_received:
-            raise InputError("A recovery model with an acoustic delay cannot see a chunk before its first token.")
-        if self.sees_received and not self.token_width:
-            raise InputError("A recovery model that sees what was received needs a token_width.")
-        if self.other and len(self.other) != self.num_codebooks:
-            raise InputError(f"other has {self.num_codebooks} tokens or none, not {len(self.other)}.")
-
-
-@dataclass(frozen=True)
-class RQState:
-    """What the model remembers of B streams; the batch is always the first dimension."""
-
-    window: Window  # of the temporal transformer
-    past: Tensor  # [B, N_Q] int64, tokens of the last time step; K: none
-    heard: Tensor  # [B, N_Q] int64, HEARD, GUESSED or ABSENT
-    text: Tensor  # [B] int64, text token of the last time step
-    late: Late | None = None  # with an acoustic delay
-
-
-@dataclass(frozen=True)
-class Late:
-    """What an acoustic delay adds to the state: a chunk whose acoustic tokens belong to the coming time step."""
-
-    context: Tensor  # [B, width], A_n of the coming time step
-    known: Tensor  # [B, N_Q] int64, the chunk's tokens as received; K: none
-    wanted: Tensor  # [B, N_Q] bool, which of them are to be predicted
-    semantic: Filled  # the chunk's first token, already decided
-
-
-@dataclass(frozen=True)
-class Filled:
-    """The outcome of a depth pass over n codebooks of B streams."""
-
-    ids: Tensor  # [B, n] int64; K: neither received nor predicted
-    probability: Tensor  # [B, n], of each token under the model; 1 for received ones, 0 for absent ones
-    logits: Tensor  # [B, n, K]; 0 where they were not needed
-
-    def columns(self, first: int, last: int | None = None) -> Filled:
-        """Some of the codebooks."""
-        part = slice(first, last)
-        return Filled(self.ids[:, part], self.probability[:, part], self.logits[:, part])
-
-    def then(self, other: Filled) -> Filled:
-        """These codebooks, then the other ones."""
-        return Filled(
-            torch.cat([self.ids, other.ids], 1),
-            torch.cat([self.probability, other.probability], 1),
-            torch.cat([self.logits, other.logits], 1),
-        )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One chunk of B streams made whole."""
-
-    tokens: Tensor  # [B, N_Q] int64; where nothing was received and nothing predicted: 0
-    guessed: Tensor  # [B, N_Q] bool, the model's own tokens
-    absent: Tensor  # [B, N_Q] bool, neither received nor predicted
-    probability: Tensor  # [B, N_Q], of each guessed token under the model; 1 for received ones, 0 for absent ones
-    logits: Tensor  # [B, N_Q, K]; 0 where they were not needed
-    state: RQState
 
 
 @dataclass(frozen=True)
@@ -156,7 +57,7 @@ class RQTransformer(nn.Module):
         """
         super().__init__()
         self.config = config
-        parts = _fresh_parts(config) if parts is None else parts
+        parts = fresh_parts(config) if parts is None else parts
         self.embed_tokens: Any = parts["embed_tokens"]  # a table a codebook (the other speaker's last), or one for all
         self.decoder: Any = parts["decoder"]  # MoshiForCausalLM: temporal transformer and text head
         self.depth_decoder: Any = parts["depth_decoder"]
@@ -366,7 +267,7 @@ class RQTransformer(nn.Module):
     def restart(self, state: RQState, streams: Tensor) -> RQState:
         """The same state with some streams ([B] bool) made fresh, for a new call in an old place of the batch."""
         with torch.no_grad():
-            return _merge(streams, self.fresh_state(len(streams)), state)
+            return merge_states(streams, self.fresh_state(len(streams)), state)
 
     @torch.no_grad()
     def step(
@@ -402,7 +303,7 @@ class RQTransformer(nn.Module):
             wanted = wanted & stepping[:, None]
         call = _Call(torch.where(received, tokens, none), wanted, status, sampling or Sampling(), all_logits)
         step = self._step_now(call, old) if old.late is None else self._step_late(call, old, old.late, look_ahead)
-        return step if stepping is None else replace(step, state=_merge(stepping, step.state, old))
+        return step if stepping is None else replace(step, state=merge_states(stepping, step.state, old))
 
     def _step_now(self, call: _Call, state: RQState) -> Step:
         """Without an acoustic delay: one temporal step, then the depth transformer."""
@@ -451,7 +352,7 @@ class RQTransformer(nn.Module):
                 logits[k] = stepper.logits(hidden).float()
                 token = call.sampling.choose(logits[k], position, k)
                 ids[k] = torch.where(wanted[:, k], token, ids[k])
-        return _filled(known, wanted, torch.stack(ids, 1), torch.stack(logits, 1))
+        return filled(known, wanted, torch.stack(ids, 1), torch.stack(logits, 1))
 
     def _remember(self, window: Window, known: Tensor, filled: Filled) -> RQState:
         """The state after a time step, of whose tokens `known` were received."""
@@ -494,157 +395,3 @@ class RQTransformer(nn.Module):
         )
         parts = {name: getattr(model, name) for name in ("embed_tokens", "decoder", "depth_decoder")}
         return cls(config, parts)
-
-
-def _filled(known: Tensor, wanted: Tensor, ids: Tensor, logits: Tensor) -> Filled:
-    """With the probability of each token: known, wanted, ids [B, n], logits [B, n, K]."""
-    chosen = ids.clamp(max=logits.shape[-1] - 1)[..., None]
-    chance = (logits.gather(-1, chosen)[..., 0] - logits.logsumexp(-1)).exp()
-    received = (known < logits.shape[-1]).float()
-    return Filled(ids, torch.where(wanted, chance, received), logits)
-
-
-def _merge(streams: Tensor, new: RQState, old: RQState) -> RQState:
-    """The state of `new` for some streams ([B] bool), of `old` for the others."""
-
-    def both(a: Tensor, b: Tensor) -> Tensor:
-        return select(streams, a, b)
-
-    late = None
-    if new.late is not None and old.late is not None:
-        a, b = new.late, old.late
-        semantic = Filled(
-            both(a.semantic.ids, b.semantic.ids),
-            both(a.semantic.probability, b.semantic.probability),
-            both(a.semantic.logits, b.semantic.logits),
-        )
-        late = Late(both(a.context, b.context), both(a.known, b.known), both(a.wanted, b.wanted), semantic)
-    return RQState(
-        merge(streams, new.window, old.window),
-        both(new.past, old.past),
-        both(new.heard, old.heard),
-        both(new.text, old.text),
-        late,
-    )
-
-
-def _fresh_parts(config: RQTransformerConfig) -> dict[str, nn.Module]:
-    """Randomly initialised Moshi classes of the configured sizes."""
-    try:
-        from transformers import MoshiConfig
-        from transformers.models.moshi import modeling_moshi
-    except ImportError as error:
-        raise MissingExtraError("The recovery model", "large") from error
-    classes: Any = modeling_moshi
-    inner = {
-        "hidden_size": config.depth_width,
-        "num_hidden_layers": config.depth_layers,
-        "num_attention_heads": config.depth_heads,
-        "ffn_dim": config.depth_ffn,
-        "sliding_window": config.num_codebooks,
-        "max_position_embeddings": config.num_codebooks + 1,
-    }
-    facts = MoshiConfig(
-        vocab_size=config.text_size,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        audio_vocab_size=config.codebook_size,
-        max_position_embeddings=config.window,
-        sliding_window=config.window,
-        ffn_dim=config.ffn,
-        num_codebooks=config.num_codebooks,
-        audio_encoder_config={"num_quantizers": max(32, config.num_codebooks)},
-        depth_decoder_config=inner,
-    )
-    tables, rows, width = config.num_codebooks * (2 if config.other else 1), config.codebook_size + 1, config.width
-    if config.token_width:
-        tables, rows, width = 1, config.num_codebooks * rows, config.token_width
-    parts: dict[str, nn.Module] = {
-        "embed_tokens": nn.ModuleList(nn.Embedding(rows, width) for _ in range(tables)),
-        "decoder": classes.MoshiForCausalLM(facts),
-        "depth_decoder": classes.MoshiDepthDecoder(facts.depth_decoder_config),
-    }
-    for part in parts.values():
-        _initialise(part, config)
-    return parts
-
-
-def _initialise(part: nn.Module, config: RQTransformerConfig) -> None:
-    """Unit gain in every product, small embeddings and heads, residual branches that add up to one layer's worth.
-
-    (transformers draws the depth decoder's weights from N(0, 1), which no training from scratch survives.)
-    """
-    for name, value in part.named_parameters():
-        if value.dim() == 1:
-            continue
-        std = value.shape[-1] ** -0.5
-        if "embed" in name or isinstance(part, nn.ModuleList):
-            std = 0.1
-        elif "head" in name:
-            std = 0.02
-        elif "o_proj" in name or "fc2" in name:
-            std /= (2 * max(config.layers, config.depth_layers)) ** 0.5
-        nn.init.normal_(value, std=std)
-
-
-def save(model: RQTransformer, path: str | Path, storage: str = "int8") -> None:
-    """Write weights and configuration as one safetensors file, whole or not at all.
-
-    storage: "float32", "float16", or "int8" (tables and matrices in 8 bits with a float16 scale a row).
-    """
-    from safetensors.torch import save as packed
-
-    if storage not in ("float32", "float16", "int8"):
-        raise ValueError(f"storage is float32, float16 or int8, not {storage}.")
-    kept: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        value = value.detach().float().cpu().contiguous()
-        if value.dim() < 2 or storage == "float32":
-            kept[name] = value
-        elif storage == "float16":
-            kept[name] = value.half()
-        else:
-            scale = (value.abs().amax(-1, keepdim=True) / 127).clamp(min=6e-8).half()
-            kept[name] = (value / scale.float()).round().clamp(-127, 127).to(torch.int8)
-            kept[name + SCALE] = scale
-    write_whole(path, packed(kept, {"format": FORMAT, "config": json.dumps(asdict(model.config))}))
-
-
-def load(path: str | Path, codec: str | None = None) -> RQTransformer:
-    """Read what `save` wrote; `codec` is the fingerprint of the codec in use.
-
-    Raises InputError if the file is not a recovery model, or one for another codec.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "pt") as file:
-            facts = file.metadata() or {}
-            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"The recovery model '{path}' cannot be read: {error}.") from error
-    config = _read_config(path, facts)
-    if codec and config.codec and codec != config.codec:
-        raise InputError(
-            f"The recovery model '{path}' was trained on the tokens of another codec ({config.codec[:12]}), "
-            f"not of the one in use ({codec[:12]})."
-        )
-    model = RQTransformer(config)
-    weights = {n: v.float() * kept[n + SCALE].float() if v.dtype == torch.int8 else v.float() for n, v in kept.items()}
-    try:
-        model.load_state_dict({n: v for n, v in weights.items() if not n.endswith(SCALE)})
-    except RuntimeError as error:
-        raise InputError(f"The weights in '{path}' do not fit its configuration.") from error
-    return model.eval()
-
-
-def _read_config(path: str | Path, facts: Mapping[str, str]) -> RQTransformerConfig:
-    if facts.get("format") != FORMAT:
-        raise InputError(f"'{path}' is not a recovery model of this version.")
-    try:
-        values = json.loads(facts["config"])
-        values["other"] = tuple(values["other"])
-        return RQTransformerConfig(**{f.name: values[f.name] for f in fields(RQTransformerConfig)})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"The configuration in '{path}' cannot be read.") from error

@@ -30,7 +30,10 @@ from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
-from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer, RQTransformerConfig, save
+from semaphone.recovery.rq_config import RQTransformerConfig
+from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
+from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.recovery.rq_weights import save
 from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 from semaphone.training.survival import Survival, draw_status
 from semaphone.training.tokens import TokenSet, TokenUtterance

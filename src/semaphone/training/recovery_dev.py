@@ -19,7 +19,8 @@ from torch import Tensor
 
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
-from semaphone.recovery.rq_transformer import ABSENT, GUESSED, HEARD, RQTransformer
+from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
+from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.survival import packet_losses, packet_status, settle
 from semaphone.training.tokens import TokenSet
 
