@@ -36,6 +36,13 @@ def test_weathers_are_channels():
     assert options.Weather("bursts", 0.2).title == "20% in bursts of 240ms"
 
 
+def test_a_quick_look_uses_two_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    assert options.jobs_of(parsed()) == 1
+    assert options.jobs_of(parsed("--quick")) == 2
+    assert options.jobs_of(parsed("--quick", "--jobs", "3")) == 3
+
+
 def test_counts():
     assert options.count("3") == 3
     for bad in ("0", "-1", "x", "99999999999"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     """Recordings, workers, seeds, scores."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="recordings")
     parser.add_argument("--limit", type=count, metavar="N", help="use only N recordings, evenly spaced")
-    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument("--jobs", type=count, metavar="N", help="worker processes (default 1; 2 for a quick look)")
     parser.add_argument("--seed", type=_link.whole, default=1, help="of the weather (default 1)")
     parser.add_argument("--draws", type=count, default=1, metavar="N", help="weathers for each recording (default 1)")
     parser.add_argument("--quick", action="store_true", help="two short recordings and few settings, for a first look")
@@ -126,6 +127,14 @@ def losses_of(args: argparse.Namespace, default: str = LOSSES, quick: str = QUIC
     if not losses or not all(0 <= loss < 1 for loss in losses):
         raise InputError(f"Loss rates lie from 0 to below 1, such as {QUICK_LOSSES}.")
     return losses
+
+
+def jobs_of(args: argparse.Namespace) -> int:
+    """Worker processes: those asked for, or one; for a quick look two, where there are two cores."""
+    if args.jobs is not None:
+        return int(args.jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, cores) if args.quick else 1
 
 
 def recordings_of(args: argparse.Namespace, folder: Path | None = None) -> list[Recording]:

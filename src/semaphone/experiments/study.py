@@ -94,6 +94,7 @@ class Measured:
 
 def run_study(study: Study, args: argparse.Namespace) -> int:
     """Measures what is not measured yet, says what was found, writes figures and the page into `args.out`."""
+    from semaphone.experiments.options import jobs_of
     from semaphone.experiments.report import print_tables, write_report
 
     if not study.systems:
@@ -102,7 +103,7 @@ def run_study(study: Study, args: argparse.Namespace) -> int:
     cells = {corpus.name: _cells(study, corpus, args) for corpus in study.corpora}
     kept = _kept(study, cells, args.out / "heard") if study.players else {}
     tasks = _tasks([cell for some in cells.values() for cell in some], study.metrics, results, kept)
-    measure(tasks, results, args.jobs)
+    measure(tasks, results, jobs_of(args))
     measured = _gather(study, cells, results)
     print_tables(measured)
     sentences = study.verdicts(measured) if study.verdicts is not None else []
@@ -214,8 +215,9 @@ def _over_loss(measured: Measured, one: PanelPlan) -> list[Line]:
     for number, corpus in enumerate(study.corpora):
         for i, system in enumerate(study.systems):
             found = [(100 * w.loss, measured.estimate(system, w, one.metric, corpus)) for w in weathers]
-            name = system.name if len(study.corpora) == 1 else f"{system.name}, {corpus.name}"
-            line = _line(name, found, style=i, dash=number, strong=system.family.startswith("nano"))
+            alone = len(study.corpora) == 1
+            name, dash = (system.name, None) if alone else (f"{system.name}, {corpus.name}", number)
+            line = _line(name, found, style=i, dash=dash, strong=system.family.startswith("nano"))
             lines += [line] if line.x else []
     return lines
 
