@@ -57,3 +57,14 @@ def test_jitter_of_rfc_3550() -> None:
     for transit in (5.0, 5.016, 5.0):
         jitter.add(transit)
     assert jitter.jitter == pytest.approx(0.001 + (0.016 - 0.001) / 16)
+
+
+def test_the_sender_is_told_soon() -> None:
+    losses = LossStatistics()
+    for i in range(400):
+        losses.add(i >= 200 and i % 3 == 0)
+        if i == 199:
+            assert losses.estimate.rate == 0
+        if i == 230:  # 2.4 s later
+            assert 0.2 < losses.estimate.rate < 0.35
+    assert abs(losses.estimate.rate - 1 / 3) < 0.05

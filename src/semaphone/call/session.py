@@ -260,7 +260,7 @@ class CallSession(asyncio.DatagramProtocol):
         assert buffer is not None
         self.speaker.loss_rate = buffer.reported
         if buffer.losses.packets:
-            self.speaker.heard_loss = buffer.losses.report().loss_rate
+            self.speaker.heard_loss = buffer.losses.estimate.rate
         return outcome in (Arrival.ACCEPTED, Arrival.LATE)
 
     def _rtcp(self, data: bytes, now: float) -> None:

@@ -11,7 +11,10 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
+from semaphone.link.feedback import LossEstimate
+
 GMIN = 16
+MEMORY = 25.0  # packets that the rate for the sender looks back on: two seconds
 WINDOW = 128  # packets that the rates of the moment look back on: ten seconds of 12.5 packets/s
 
 
@@ -37,6 +40,7 @@ class LossStatistics:
     packets: int = 0
     lost: int = 0
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    estimate: LossEstimate = field(default_factory=LossEstimate)  # what the sender is told, so that it can react
     _since_loss: int = 0  # packets received since the last loss
     _open: list[int] = field(default_factory=lambda: [0, 0])  # of the stretch that may become a burst: packets, lost
     _bursts: int = 0
@@ -48,6 +52,7 @@ class LossStatistics:
         self.packets += 1
         self.lost += lost
         self.recent.append(lost)
+        self.estimate = self.estimate.after(lost, MEMORY)
         if lost:
             if self._open[1]:
                 self._open[0] += self._since_loss
