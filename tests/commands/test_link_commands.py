@@ -56,12 +56,14 @@ def test_transmit_writes_speech_report_and_picture(tmp_path, wav, weights, capsy
     out, report, plot = tmp_path / "out.wav", tmp_path / "report.json", tmp_path / "link.png"
     arguments = ["transmit", wav, str(out), "--codec", weights, "--channel", "gilbert-elliott:loss=0.2,burst=240ms"]
     arguments += ["--controller", "fixed", "--codebooks", "8", "--copies", "4", "--recovery", "hold", "--seed", "7"]
+    arguments += ["--spacing", "80ms"]
     assert main([*arguments, "--report", str(report), "--plot", str(plot)]) == 0
     assert soundfile.info(out).frames == 20_000
     found = json.loads(report.read_text())
     assert found["controller"] == "fixed, 8 codebooks, 4 copies"
     assert found["seed"] == 7
     assert found["packets_sent"] == 16
+    assert found["latency_ms"]["context"]["p50"] == 240
     assert set(found["latency_ms"]) >= {"context", "lookahead", "encoder", "recovery", "decoder", "total"}
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "of payload" in capsys.readouterr().out
@@ -144,6 +146,9 @@ def test_short_recordings_of_any_rate(tmp_path, weights, samples, rate):
         (["--controller", "budget", "--codebooks", "4"], "decides about codebooks"),
         (["--constant-rate", "--dtx"], "do not go together"),
         (["--level", "0"], "no rate above 0"),
+        (["--spacing", "soon"], "A duration is written like"),
+        (["--spacing", "1s"], "lie 0 to 0.16 s apart"),
+        (["--schedule", "block", "--spacing", "80ms"], "no spacing"),
         (["--feedback-delay", "late"], "A duration is written like"),
         (["--seed", "x"], "whole number"),
         (["--report", "/nowhere/report.json"], "cannot be written"),

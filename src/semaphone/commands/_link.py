@@ -66,6 +66,12 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
         default="split",
         help="split (two interleaved packets a block, the default), block, bundle:80ms, bundle:160ms, bundle:320ms",
     )
+    parser.add_argument(
+        "--spacing",
+        default="0ms",
+        metavar="TIME",
+        help="split: by how much the second packet of a block leaves later, so that a burst seldom takes both (default 0ms)",
+    )
 
 
 def add_recovery_option(parser: argparse.ArgumentParser) -> None:
@@ -102,12 +108,18 @@ def sender(
 
     Raises InputError if the options do not fit the codec or each other.
     """
+    from semaphone.call.address import parse_duration
     from semaphone.controller.registry import load_controller, padded
     from semaphone.packet.format import PacketFormat
 
     spec = controller_spec(args, info)
     form = PacketFormat.named(
-        args.schedule, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate, loss_report=loss_report
+        args.schedule,
+        info.num_codebooks,
+        info.codebook_size,
+        frame_rate=info.frame_rate,
+        spacing=parse_duration(args.spacing),
+        loss_report=loss_report,
     )
     form = padded(spec, info, form)
     dtx = spec.pauses if args.dtx is None else args.dtx
