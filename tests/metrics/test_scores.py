@@ -54,6 +54,8 @@ def test_words_are_judged_against_the_text(speech: np.ndarray, sentence: str) ->
     assert scores.wer == pytest.approx(1 / 14)
     assert scores.cer is not None
     assert 0 < scores.cer < 0.1
+    assert scores.characters is not None
+    assert scores.character_errors == round(scores.cer * scores.characters)
     gone = evaluate(speech, np.zeros_like(speech), 16000, metrics=["wer"])
     assert gone.wer == 1.0
     assert gone.degraded_text == ""

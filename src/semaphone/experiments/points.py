@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-POOLED = {"wer": ("word_errors", "words"), "phone_error_rate": ("phone_errors", "phones")}  # Σ errors / Σ units
+# Σ errors / Σ units
+POOLED = {
+    "wer": ("word_errors", "words"),
+    "cer": ("character_errors", "characters"),
+    "phone_error_rate": ("phone_errors", "phones"),
+}
 _SEED = 1  # of the resamples
 
 

@@ -72,6 +72,8 @@ class Scores:
     speaker_similarity: float | None = None  # cosine
     word_errors: int | None = None  # to pool a corpus: Σ errors / Σ words
     words: int | None = None
+    character_errors: int | None = None
+    characters: int | None = None
     phone_errors: int | None = None
     phones: int | None = None
     reference_text: str | None = None  # given, or what Whisper heard in the original
@@ -202,6 +204,9 @@ def sliding_scores(
     return windows
 
 
+_OF_CER = ("cer", "character_errors", "characters")
+
+
 def _words(pair: Pair, given: str | None, language: str | None) -> dict[str, Any]:
     original = None
     if given is None:
@@ -218,6 +223,8 @@ def _words(pair: Pair, given: str | None, language: str | None) -> dict[str, Any
         "cer": errors.cer,
         "word_errors": errors.word_errors,
         "words": errors.words,
+        "character_errors": errors.character_errors,
+        "characters": errors.characters,
         "reference_text": wanted,
         "degraded_text": heard,
         "language": language,
@@ -225,11 +232,11 @@ def _words(pair: Pair, given: str | None, language: str | None) -> dict[str, Any
 
 
 def _score_wer(pair: Pair, given: str | None, language: str | None) -> dict[str, Any]:
-    return {name: value for name, value in _words(pair, given, language).items() if name != "cer"}
+    return {name: value for name, value in _words(pair, given, language).items() if name not in _OF_CER}
 
 
 def _score_cer(pair: Pair, given: str | None, language: str | None) -> dict[str, Any]:
-    return {name: value for name, value in _words(pair, given, language).items() if name in ("cer", "language")}
+    return {name: value for name, value in _words(pair, given, language).items() if name in (*_OF_CER, "language")}
 
 
 def _score_phones(pair: Pair, given: str | None, language: str | None) -> dict[str, Any]:
