@@ -70,7 +70,7 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
         "--spacing",
         default="0ms",
         metavar="TIME",
-        help="split: by how much the second packet of a block leaves later, so that a burst seldom takes both (default 0ms)",
+        help="split: the second packet of a block leaves so much later, and a burst seldom takes both (default 0ms)",
     )
 
 
