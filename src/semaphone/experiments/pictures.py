@@ -61,7 +61,8 @@ def picture(panels: Sequence[Panel], columns: int = 2) -> Figure:
         if i >= len(panels):
             axes.set_visible(False)
             continue
-        _draw(axes, panels[i], f"({chr(ord('a') + i)}) ", names, handles)
+        letter = f"({chr(ord('a') + i)}) " if len(panels) > 1 else ""
+        _draw(axes, panels[i], letter, names, handles)
     if handles:
         figure.legend(
             list(handles.values()),
