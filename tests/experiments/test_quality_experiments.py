@@ -120,7 +120,9 @@ def test_the_bar_of_the_adaptive_controller():
 
 
 def test_contestants_have_one_payload(common):
-    args = SimpleNamespace(transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True)
+    args = SimpleNamespace(
+        transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True, spacing="80ms"
+    )
     found = adaptive.contestants(args, "hold")
     assert found[0].name == "adaptive"
     assert found[-1].name == "full duplication"
@@ -130,6 +132,7 @@ def test_contestants_have_one_payload(common):
     rates = [link_systems.payload_bps(common[-1], mask) for mask in masks]
     assert max(rates) == pytest.approx(min(rates), rel=0.02)
     assert found[0].spec.bitrate == rates[-1]
+    assert {system.spacing for system in found} == {0.08}
     assert tiny_codec().info.num_codebooks == 16
 
 
@@ -145,8 +148,9 @@ def test_figures_look_the_same_in_every_panel():
 
 def test_recovery_judges_the_first_against_the_others(common, tmp_path, capsys):
     pytest.importorskip("transformers")
-    from semaphone.recovery.rq_transformer import RQTransformer, RQTransformerConfig
-    from semaphone.recovery.rq_transformer import save as save_model
+    from semaphone.recovery.rq_config import RQTransformerConfig
+    from semaphone.recovery.rq_transformer import RQTransformer
+    from semaphone.recovery.rq_weights import save as save_model
 
     codec = tiny_codec().info
     small = {"width": 32, "layers": 1, "heads": 2, "ffn": 32, "depth_width": 16, "depth_layers": 1, "depth_heads": 2}

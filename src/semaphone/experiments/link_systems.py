@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError, SemaphoneError
+from semaphone.experiments import options
 from semaphone.experiments.systems import LinkSystem, codec_named, form_named
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def adaptive(args: argparse.Namespace, recovery: str, bitrate: float, name: str 
     name = name or f"{codec} adaptive {bitrate / 1000:.2f} kbit/s"
     spec = ControllerSpec(args.adaptive, bitrate=bitrate)
     told = Feedback(args.feedback)
-    return LinkSystem(name, f"{codec} adaptive", args.codec, recovery, spec, feedback=told, dtx=args.dtx)
+    apart = options.spacing_of(args)
+    family = f"{codec} adaptive"
+    return LinkSystem(name, family, args.codec, recovery, spec, spacing=apart, feedback=told, dtx=args.dtx)
 
 
 def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family: str = "") -> LinkSystem:
@@ -73,14 +76,17 @@ def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family
     from semaphone.controller.registry import ControllerSpec
 
     spec = ControllerSpec("fixed", mask.sent, mask.twice)
-    return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec)
+    apart = options.spacing_of(args)
+    return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec, spacing=apart)
 
 
 def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str) -> LinkSystem:
     """The link with so many transmissions a chunk, as codebooks and copies that suit the channel, told beforehand."""
     from semaphone.controller.registry import ControllerSpec
 
-    return LinkSystem(name, info_of(args).name, args.codec, recovery, ControllerSpec("fixed"), transmissions)
+    spec = ControllerSpec("fixed")
+    apart = options.spacing_of(args)
+    return LinkSystem(name, info_of(args).name, args.codec, recovery, spec, transmissions, apart)
 
 
 def at_rates(args: argparse.Namespace, transmissions: Sequence[int], recovery: str) -> list[LinkSystem]:

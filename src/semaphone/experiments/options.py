@@ -83,6 +83,7 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     """The link."""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
     parser.add_argument("--recovery", default="best", help="lm, hold, none or a file of weights (default: lm if there)")
+    add_spacing_option(parser)
     parser.add_argument(
         "--controllers", metavar="LIST", help="fixed,adaptive: what decides how much is sent (default: those there)"
     )
@@ -101,6 +102,23 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="with the adaptive controller pauses are not sent (default)",
     )
+
+
+def add_spacing_option(parser: argparse.ArgumentParser) -> None:
+    """How far apart the packets of a block leave."""
+    parser.add_argument(
+        "--spacing",
+        default="0ms",
+        metavar="TIME",
+        help="by which the second packet of a block leaves later: 80ms takes copies out of some bursts (default 0ms)",
+    )
+
+
+def spacing_of(args: argparse.Namespace) -> float:
+    """The same in s. Raises InputError."""
+    from semaphone.call.address import parse_duration
+
+    return parse_duration(args.spacing)
 
 
 def add_system_options(parser: argparse.ArgumentParser) -> None:

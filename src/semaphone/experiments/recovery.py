@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--codebooks", type=options.count, default=8, metavar="S", help="tokens sent of each chunk")
     parser.add_argument("--copies", type=int, default=2, metavar="C", help="how many of them go twice")
+    options.add_spacing_option(parser)
     options.add_loss_options(parser, LOSSES)
 
 

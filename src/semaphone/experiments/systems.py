@@ -72,7 +72,7 @@ class LinkSystem(System):
     recovery: str
     spec: ControllerSpec
     transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
-    schedule: str = "split"
+    spacing: float = 0.0  # s between the packets of a block
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
     feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
     dtx: bool = False  # pauses are not sent
@@ -116,7 +116,7 @@ class LinkSystem(System):
         from semaphone.link.simulate import Link
 
         codec = codec_named(self.codec)
-        form = padded(self.spec, codec.info, form_named(self.codec, self.schedule))
+        form = padded(self.spec, codec.info, form_named(self.codec, self.spacing))
         if self.transmissions is None:
             controller = load_controller(self.spec, codec.info, form)
         else:
@@ -127,12 +127,13 @@ class LinkSystem(System):
         return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx)
 
 
-def form_named(codec: str, schedule: str = "split") -> PacketFormat:
-    """The packets of a codec's tokens."""
+def form_named(codec: str, spacing: float = 0.0) -> PacketFormat:
+    """The packets of a codec's tokens: two for each block, `spacing` s apart."""
     from semaphone.packet.format import PacketFormat
 
     info = codec_named(codec).info
-    return PacketFormat.named(schedule, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
+    sizes = (info.num_codebooks, info.codebook_size)
+    return PacketFormat.named("split", *sizes, frame_rate=info.frame_rate, spacing=spacing)
 
 
 def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChannel) -> Controller:
