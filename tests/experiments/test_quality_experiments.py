@@ -146,6 +146,7 @@ def test_figures_look_the_same_in_every_panel():
     assert len(drawn.legends[0].get_texts()) == 2
 
 
+@pytest.mark.slow
 def test_recovery_judges_the_first_against_the_others(common, tmp_path, capsys):
     pytest.importorskip("transformers")
     from semaphone.recovery.rq_config import RQTransformerConfig
