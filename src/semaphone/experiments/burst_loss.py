@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, draw, write the page."""
     about = [
         "A Gilbert-Elliott channel on the axis of time: everything that is sent in its bad state is lost, and it stays "
-        "there for 240 ms on average. Where its mask is fixed, the link is told the loss rate beforehand and how bursts "
-        "spoil its copies; Opus is told the loss rate.",
+        "there for 240 ms on average. Where its mask is fixed, the link is told beforehand of the losses, and how "
+        "bursts spoil its copies; Opus is told the loss rate.",
     ]
     title = "Quality over losses in bursts"
     return run_study(packet_loss.loss_study(args, "burst-loss", title, "bursts", about, PICTURES), args)

@@ -45,10 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, draw, write the page."""
     about = [
-        "The link is set to a rate of tokens, copies included. A fixed mask is made for the loss rate, which it is told "
-        "beforehand, as Opus is; an adaptive controller learns it from reports. All meet the same losses on the axis of "
-        "time. Opus has in-band redundancy and concealment, AAC interpolates, "
-        "SoundStream and Codec 2 conceal, the text link is the floor that any voice has to beat.",
+        "The link is set to a rate of tokens, copies included. A fixed mask is made for the loss rate, told "
+        "beforehand, as Opus is; an adaptive controller learns it from reports. All meet the same losses on the axis "
+        "of time. Opus has in-band redundancy and concealment, AAC interpolates, SoundStream and Codec 2 conceal, the text link is the floor that any voice has to beat.",
     ]
     return run_study(loss_study(args, "packet-loss", "Quality over packet loss", "uniform", about, PICTURES), args)
 
