@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     about = [
         "The link is set to a rate of tokens, copies included. A fixed mask is made for the loss rate, told "
         "beforehand, as Opus is; an adaptive controller learns it from reports. All meet the same losses on the axis "
-        "of time. Opus has in-band redundancy and concealment, AAC interpolates, SoundStream and Codec 2 conceal, the text link is the floor that any voice has to beat.",
+        "of time. Opus has in-band redundancy and concealment, AAC interpolates, SoundStream and Codec 2 conceal, "
+        "the text link is the floor that any voice has to beat.",
     ]
     return run_study(loss_study(args, "packet-loss", "Quality over packet loss", "uniform", about, PICTURES), args)
 
