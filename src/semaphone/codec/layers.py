@@ -45,8 +45,9 @@ class CausalConv(nn.Module):
         # A convolution over a few frames costs more to set up than to compute: write it out as a product.
         weight, bias = self.conv.weight, _present(self.conv.bias)
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
-        if self.conv.groups > 1:
-            return (frames * weight[:, 0]).sum(-1) + bias, past
+        if self.conv.groups > 1:  # taps first: channels side by side are what a processor sums fastest
+            taps = weight[:, 0].T.contiguous()[:, None, None]
+            return (frames.movedim(-1, 0) * taps).sum(0) + bias, past
         return F.linear(frames.flatten(2), weight.flatten(1), bias), past
 
 

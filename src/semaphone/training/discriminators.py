@@ -7,8 +7,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+SLOPE = 0.2  # of leaky rectifiers below zero
 # (window, hop) in samples: 64, 32 and 16 ms at 16 kHz.
 RESOLUTIONS = ((1024, 256), (512, 128), (256, 64))
+
+
+def _convolution(layer: nn.Conv2d) -> nn.Module:
+    """Weight-normalised, with weights that keep the size of signals.
+
+    As layers come, each would halve them, and the last ones would see little but biases: hundreds of steps are lost.
+    """
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return weight_norm(layer)
 
 
 class SpectrumDiscriminator(nn.Module):
@@ -20,17 +32,17 @@ class SpectrumDiscriminator(nn.Module):
         super().__init__()
         self.window, self.hop = window, hop
         self.register_buffer("taper", torch.hann_window(window) / window**0.5, persistent=False)
-        layers: list[nn.Module] = [weight_norm(nn.Conv2d(2, channels, (3, 9), padding=(1, 4)))]
+        layers: list[nn.Module] = [_convolution(nn.Conv2d(2, channels, (3, 9), padding=(1, 4)))]
         for dilation in (1, 2, 4):
             padding = (dilation, 4)
             layers.append(
-                weight_norm(
+                _convolution(
                     nn.Conv2d(channels, channels, (3, 9), stride=(1, 2), dilation=(dilation, 1), padding=padding)
                 )
             )
-        layers.append(weight_norm(nn.Conv2d(channels, channels, (3, 3), padding=(1, 1))))
+        layers.append(_convolution(nn.Conv2d(channels, channels, (3, 3), padding=(1, 1))))
         self.layers = nn.ModuleList(layers)
-        self.judge = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
+        self.judge = _convolution(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
 
     def spectrum(self, speech: Tensor) -> Tensor:
         """[B, T] → [B, 2, frames, bins], magnitudes compressed to their square roots."""
@@ -45,7 +57,7 @@ class SpectrumDiscriminator(nn.Module):
         x = self.spectrum(speech)
         seen: list[Tensor] = []
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
+            x = F.leaky_relu(layer(x), SLOPE)
             seen.append(x)
         return self.judge(x), seen
 

@@ -63,7 +63,7 @@ class RecoveryTraining:
     average: float = 0.999  # decay of the moving average of weights
     every: int = 500  # steps between checkpoints
     dev_every: int = 2_000  # steps between looks at the dev set
-    bf16: bool = False  # bfloat16 in matrix products; on CPUs at these sizes it gains next to nothing
+    bf16: bool = True  # bfloat16 in matrix products: a third less time on a processor that has it
     survival: Survival = field(default_factory=Survival)
     model: RQTransformerConfig = field(default_factory=RQTransformerConfig)
 
@@ -245,7 +245,7 @@ class RecoveryTrainer:
         self.losses = Losses(self.model, c)
         self.step = 0
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(_groups(self.model, c.decay), c.rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(_groups(self.model, c.decay), c.rate, betas=(0.9, 0.98), fused=True)
         out.mkdir(parents=True, exist_ok=True)
         if (out / STATE).exists():
             self.load(out / STATE)
@@ -256,6 +256,8 @@ class RecoveryTrainer:
         if json.loads(saved["config"])["model"] != json.loads(json.dumps(asdict(self.c.model))):
             raise InputError(f"The checkpoint {path} belongs to another model or codec; give another folder.")
         self.model.load_state_dict(saved["model"])
+        for group in saved["optimiser"]["param_groups"]:
+            group["fused"] = True  # a saved group would otherwise bring its own way of stepping along
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
 
