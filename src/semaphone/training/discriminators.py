@@ -20,7 +20,8 @@ def _convolution(layer: nn.Conv2d) -> nn.Module:
     nn.init.kaiming_normal_(layer.weight, a=SLOPE)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    return weight_norm(layer)
+    normalised: nn.Module = weight_norm(layer)
+    return normalised
 
 
 class SpectrumDiscriminator(nn.Module):
