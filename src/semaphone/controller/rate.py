@@ -158,7 +158,8 @@ class RateControl:
         credit = min(state.credit + self._budget, BANK * self.target)
         mask, empty, level = NOTHING, 0, state.level
         if demand is not None:
-            level = self._level(recent, credit, chunks, state)
+            if level is None or not state.open.masks:  # once a block is often enough
+                level = self._level(recent, credit, chunks, state)
             mask = demand(self._within(demand, level, credit, chunks, state))
             mask, empty = never_empty(mask, state.open.empty, self.form.chunks_per_block - 1)
         cost = self._cost(mask, state)
