@@ -69,6 +69,20 @@ def test_an_untrained_network_repeats() -> None:
     assert np.allclose(guess.features, frame)
 
 
+def test_a_guess_keeps_the_size_of_the_last_frame() -> None:
+    frame = np.linspace(-8, 8, 64, dtype=np.float32)
+    sizes = {}
+    for name, size in (("kept", 1.0), ("not kept", 0.0)):
+        dull = Predictor(FdPlcConfig(width=8, trust=0.5, size=size))
+        with torch.no_grad():
+            dull.leave.bias.copy_(torch.from_numpy(-frame))  # the network predicts the mean
+        concealment = FdPlc(dull)
+        _, state = concealment.step(frame, None)
+        guess, _ = concealment.step(None, state)
+        sizes[name] = float(np.linalg.norm(guess.features) / np.linalg.norm(frame))
+    assert sizes == pytest.approx({"kept": 1.0, "not kept": 0.5}, abs=1e-4)
+
+
 def test_weights_come_back(predictor: Predictor, tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "fdplc.safetensors"
     save_fdplc(predictor, path, {"steps": "3"})
@@ -86,3 +100,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_fdplc(tmp_path / "absent.safetensors")
     with pytest.raises(InputError):
         FdPlcConfig(width=0)
+    with pytest.raises(InputError):
+        FdPlcConfig(trust=1.5)

@@ -2,7 +2,10 @@
 
 A small recurrent network reads the features of Lyra v2 frame by frame, 20 ms each. Where a frame is lost it reads a
 mark instead, and says what the features will have been: the last ones that came, plus a correction. It sees no
-future, so it adds no delay. Long losses fade out.
+future, so it adds no delay.
+
+A prediction is a mean of what could have been, and means are dull: quieter than speech, and blurred. So what is decoded
+lies between the prediction and the last frame, and keeps the last frame's size. Long losses fade out.
 
 `semaphone train fdplc` makes the weights; they go with Lyra v2's models and with no others.
 """
@@ -27,16 +30,21 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "lyra-fdplc.safet
 
 @dataclass(frozen=True)
 class FdPlcConfig:
-    """The shape of the network, and how long losses fade."""
+    """The shape of the network, and what becomes of its predictions."""
 
     width: int = 192  # of the recurrent layers
     layers: int = 2
+    trust: float = 0.5  # share of the prediction; the rest is the last frame that came
+    size: float = 0.75  # how much of the last frame's size is kept: 0 nothing, 1 all
     patience: int = 5  # lost frames in a row at full loudness
     fade: float = 0.8  # loudness of each further one, by that of the one before
 
     def __post_init__(self) -> None:
-        if not (1 <= self.width <= 4096 and 1 <= self.layers <= 8 and self.patience >= 0 and 0 <= self.fade <= 1):
-            raise InputError("FD-PLC has a width and layers from 1 on, a patience from 0 on, a fade of 0 to 1.")
+        shares = (self.trust, self.size, self.fade)
+        if not (1 <= self.width <= 4096 and 1 <= self.layers <= 8 and self.patience >= 0):
+            raise InputError("FD-PLC has a width and layers from 1 on, and a patience from 0 on.")
+        if not all(0 <= share <= 1 for share in shares):
+            raise InputError("Trust, size and fade of FD-PLC lie between 0 and 1.")
 
 
 class PredictorState(NamedTuple):
@@ -117,7 +125,16 @@ class FdPlc:
         missing = state.missing + 1
         c = self.predictor.config
         gain = c.fade ** max(missing - c.patience, 0) if state.heard else 0.0
-        return Concealed(predicted[0, 0].numpy(), float(gain)), _State(predictor, state.heard, missing)
+        filled = self._filled(predicted[0, 0], predictor.last[0])
+        return Concealed(filled.numpy(), float(gain)), _State(predictor, state.heard, missing)
+
+    def _filled(self, predicted: Tensor, last: Tensor) -> Tensor:
+        """What is decoded: predicted [64], and the last frame [64], normalised."""
+        model, c = self.predictor, self.predictor.config
+        mixed = c.trust * (predicted - model.mean) / model.scale + (1 - c.trust) * last
+        dull = (last.norm() / mixed.norm().clamp(min=1e-6)).clamp(min=1.0)
+        filled: Tensor = mixed * dull**c.size * model.scale + model.mean
+        return filled
 
 
 def save_fdplc(predictor: Predictor, path: Path, notes: dict[str, str]) -> None:

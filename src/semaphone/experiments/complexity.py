@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from semaphone.errors import MissingExtraError
+from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments.lines import Lines
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the experiment."""
     parser.add_argument("--codec", default="nano", help="nano or a file of nano weights")
     parser.add_argument(
-        "--recovery", metavar="FILE", help="weights of recovery (default: the shape that is trained, without weights)"
+        "--recovery", metavar="FILE", help="weights of recovery (default: the package's, or their shape without them)"
     )
     parser.add_argument("--no-large", action="store_true", help="leave Mimi and Moshi out")
 
@@ -87,10 +87,11 @@ def _costs(args: argparse.Namespace) -> Iterator[Cost]:
     from semaphone.codec.registry import load_codec
 
     codec = load_codec(args.codec)
-    yield from codec_costs("nano", codec)
-    yield from controller_costs("nano", codec.info)
+    name = codec.info.name
+    yield from codec_costs(name, codec)
+    yield from controller_costs(name, codec.info)
     try:
-        yield from recovery_costs("nano", _nano_recovery(args.recovery, codec.info), codec.info.frame_rate)
+        yield from recovery_costs(name, _nano_recovery(args.recovery, codec.info), codec.info.frame_rate)
         if not args.no_large:
             yield from large_costs()
     except MissingExtraError as error:
@@ -194,12 +195,19 @@ def controller_costs(system: str, info: CodecInfo) -> Iterator[Cost]:
 
 
 def _nano_recovery(path: str | None, info: CodecInfo) -> RQTransformer:
-    from semaphone.recovery import rq_transformer
+    """The weights that are named, those of the package if they fit the codec, or a model of their shape."""
+    from semaphone.recovery import rq_weights
+    from semaphone.recovery.registry import WEIGHTS
+    from semaphone.recovery.rq_config import RQTransformerConfig
+    from semaphone.recovery.rq_transformer import RQTransformer
 
-    if path is not None:
-        return rq_transformer.load(path, info.fingerprint)
-    config = rq_transformer.RQTransformerConfig(num_codebooks=info.num_codebooks, codebook_size=info.codebook_size)
-    return rq_transformer.RQTransformer(config).eval()
+    if path is not None and path.endswith(".safetensors"):
+        return rq_weights.load(path, info.fingerprint)
+    try:
+        return rq_weights.load(WEIGHTS / "nano-recovery.safetensors", info.fingerprint)
+    except InputError:
+        config = RQTransformerConfig(num_codebooks=info.num_codebooks, codebook_size=info.codebook_size)
+        return RQTransformer(config).eval()
 
 
 def recovery_costs(system: str, model: RQTransformer, frame_rate: float) -> Iterator[Cost]:
@@ -274,10 +282,10 @@ def table_rows(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
         ours = [cost for cost in costs if cost.system == system]
         told: set[str] = set()
         for cost in ours:
-            flops, params = PAPER[cost.paper] if cost.paper not in told and system != "nano" else (None, None)
+            flops, params = PAPER[cost.paper] if cost.paper not in told and system == "large" else (None, None)
             told.add(cost.paper)
             rows.append((system, cost.module, *_figures(cost.parameters, cost.macs, cost.gflop_a_chunk, flops, params)))
-        whole = PAPER_TOTAL if system != "nano" else (None, None)
+        whole = PAPER_TOTAL if system == "large" else (None, None)
         sums = (sum(c.parameters for c in ours), sum(c.macs for c in ours), sum(c.gflop_a_chunk for c in ours))
         rows.append((system, "total", *_figures(*sums, *whole)))
     return rows
@@ -336,7 +344,7 @@ def _figure(costs: Sequence[Cost]) -> Any:
     figure = Figure(figsize=(9.6, 0.36 * len(costs) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [f"{cost.system}: {cost.module}" for cost in costs]
-    colours = [COLOURS[0] if cost.system == "nano" else COLOURS[1] for cost in costs]
+    colours = [COLOURS[0] if cost.system != "large" else COLOURS[1] for cost in costs]
     for axes, values, title in (
         (left, [cost.macs / 1e6 for cost in costs], "million multiply-adds a second of speech"),
         (right, [cost.parameters / 1e6 for cost in costs], "million parameters"),

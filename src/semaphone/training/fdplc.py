@@ -2,9 +2,7 @@
 
 Recordings are encoded once, all 46 indices of each frame, into OUT/cache. Each step draws pieces of them, keeps the
 indices that one of Lyra's rates has, loses frames in bursts, and compares what the network says of the lost ones with
-what they were. That alone gives the mean of what could have been, which sounds dull; so in a second part a
-discriminator looks at the filled gaps, too. A run is given by its seed: stopped and started again, it ends with the
-same weights.
+what they were. A run is given by its seed: stopped and started again, it ends with the same weights.
 
     OUT/checkpoint.pt, OUT/log.jsonl, OUT/lyra-fdplc.safetensors
 """
@@ -41,14 +39,10 @@ class FdPlcTraining:
 
     seed: int = 1
     hours: float = 2.0  # of speech that are encoded, drawn from the folder's groups
-    steps: int = 2300
-    adversarial_at: int = 1500  # step from which on the discriminator counts
+    steps: int = 1500
     batch: int = 32  # pieces a step
     frames: int = 150  # of a piece, 3 s
-    rate: float = 2e-3  # peak learning rate, falling as a cosine up to `adversarial_at`
-    adversarial_rate: float = 3e-4  # from then on
-    adversarial: float = 0.2  # weight of the discriminator's verdict
-    matching: float = 1.0  # weight of the distance within the discriminator
+    rate: float = 2e-3  # peak learning rate, falling as a cosine
     loss: tuple[float, float] = (0.1, 0.5)  # share of frames lost in a piece
     burst: tuple[float, float] = (1.0, 12.0)  # mean length of its bursts, frames; drawn on a logarithmic scale
     dev: float = 0.04  # share of the recordings that are held out
@@ -177,30 +171,6 @@ def _order(data: Path, rng: np.random.Generator) -> list[Path]:
     return [file for _, file in sorted(placed, key=lambda item: item[0])]
 
 
-class Discriminator(nn.Module):
-    """Is a stretch of features as it was? Sees both sides of a gap; used in training only."""
-
-    def __init__(self, width: int = 128) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            [
-                nn.Conv1d(FEATURES + 1, width, 5, padding=2),
-                nn.Conv1d(width, width, 5, padding=2),
-                nn.Conv1d(width, 1, 3, padding=1),
-            ]
-        )
-
-    def forward(self, features: Tensor, lost: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Normalised features [B, T, 64], lost [B, T] → verdicts on lost frames [N], and what the layers saw."""
-        x = torch.cat([features, lost[..., None].to(features.dtype)], -1).transpose(1, 2)
-        seen: list[Tensor] = []
-        for layer in self.layers[:-1]:
-            x = nn.functional.leaky_relu(layer(x), 0.2)
-            seen.append(x.transpose(1, 2)[lost])
-        verdict: Tensor = self.layers[-1](x)[:, 0][lost]
-        return verdict, seen
-
-
 class FdPlcTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
@@ -212,8 +182,6 @@ class FdPlcTrainer:
         self.model = Predictor(c.model)
         self._measure()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), c.rate, weight_decay=1e-3)
-        self.judge_model = Discriminator()
-        self.judge_optimizer = torch.optim.AdamW(self.judge_model.parameters(), c.adversarial_rate, betas=(0.5, 0.9))
         self.step = 0
         self._identity = json.dumps({name: value for name, value in asdict(c).items() if name != "every"})
         if (out / "checkpoint.pt").is_file():
@@ -232,58 +200,31 @@ class FdPlcTrainer:
             raise InputError(f"{self.out} holds a run with other settings; name another folder.")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.judge_model.load_state_dict(state["judge"])
-        self.judge_optimizer.load_state_dict(state["judge_optimizer"])
         self.step = int(state["step"])
 
     def save(self) -> None:
         """The checkpoint, and weights ready for use."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {"identity": self._identity, "step": self.step, "model": self.model.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict(), "judge": self.judge_model.state_dict()}
         with replacing(self.out / "checkpoint.pt") as part:
-            torch.save({**state, "judge_optimizer": self.judge_optimizer.state_dict()}, part)
+            torch.save({**state, "optimizer": self.optimizer.state_dict()}, part)
         save_fdplc(self.model, self.out / WEIGHTS, {"steps": str(self.step), "trained": self._identity})
 
     def advance(self) -> float:
-        """One step; returns its error."""
+        """One step; returns its loss."""
         c = self.c
+        warm = min(1.0, (self.step + 1) / 50)
+        rate = c.rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * self.step / c.steps)))
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = rate
         features, lost = self.train.draw(c, np.random.default_rng([c.seed, self.step]))
-        loss = error = self.errors(features, lost)[0]
-        if self.step >= c.adversarial_at and lost.any():
-            loss = error + self._judged(features, lost)
+        error, _ = self.errors(features, lost)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        error.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         return float(error.detach())
-
-    def _rate(self) -> float:
-        c = self.c
-        if self.step >= c.adversarial_at:
-            return c.adversarial_rate
-        warm = min(1.0, (self.step + 1) / 50)
-        return c.rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * self.step / c.adversarial_at)))
-
-    def _judged(self, features: Tensor, lost: Tensor) -> Tensor:
-        """Trains the discriminator (hinge loss), then asks it about the filled gaps."""
-        wanted = (features - self.model.mean) / self.model.scale
-        guess = (self.model(features, lost)[0] - self.model.mean) / self.model.scale
-        filled = torch.where(lost[..., None], guess, wanted)
-        real, false = self.judge_model(wanted, lost)[0], self.judge_model(filled.detach(), lost)[0]
-        doubt = torch.relu(1 - real).mean() + torch.relu(1 + false).mean()
-        self.judge_optimizer.zero_grad(set_to_none=True)
-        doubt.backward()  # type: ignore[no-untyped-call]
-        self.judge_optimizer.step()
-        verdict, seen = self.judge_model(filled, lost)
-        with torch.no_grad():
-            _, original = self.judge_model(wanted, lost)
-        distance = torch.stack([(a - b).abs().mean() for a, b in zip(seen, original, strict=True)]).mean()
-        loss: Tensor = self.c.matching * distance - self.c.adversarial * verdict.mean()
-        return loss
 
     def errors(self, features: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
         """Mean absolute error in lost frames, of the prediction and of repeating; in standard deviations."""
