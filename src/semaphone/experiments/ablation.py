@@ -79,10 +79,13 @@ def variants(args: argparse.Namespace, recovery: str) -> list[System]:
 
 
 def _without(whole: LinkSystem, recovery: str, prefix: str) -> list[LinkSystem]:
-    simpler = [name for name in ("hold", "none") if name != recovery]
-    simpler = simpler[1:] if recovery == "none" else simpler
-    return [
-        replace(whole, name=f"{prefix}whole ({recovery})"),
-        *[replace(whole, name=f"{prefix}without language model ({name})", recovery=name) for name in simpler],
-        replace(whole, name=f"{prefix}without protection ({recovery})", protected=False),
-    ]
+    plain = recovery in ("hold", "none")  # there is no language model to begin with
+
+    def named(name: str) -> str:
+        if plain:
+            return f"{prefix}protection, {name}"
+        return f"{prefix}whole ({name})" if name == recovery else f"{prefix}without language model ({name})"
+
+    ways = dict.fromkeys([recovery, "hold", "none"]) if recovery != "none" else [recovery]
+    kept = [replace(whole, name=named(name), recovery=name) for name in ways]
+    return [*kept, replace(whole, name=f"{prefix}without protection ({recovery})", protected=False)]
