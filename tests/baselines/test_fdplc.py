@@ -102,3 +102,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         FdPlcConfig(width=0)
     with pytest.raises(InputError):
         FdPlcConfig(trust=1.5)
+
+
+def test_the_weights_of_the_package_can_be_used() -> None:
+    concealment = load_fdplc()
+    assert concealment.predictor.config.layers == 2
+    _, state = concealment.step(np.ones(64, np.float32), None)
+    guess, _ = concealment.step(None, state)
+    assert np.isfinite(guess.features).all()
+    assert guess.gain == 1
