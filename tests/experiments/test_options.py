@@ -54,6 +54,7 @@ def test_a_quick_look_takes_short_recordings(tmp_path, rng):
     folder = write_recordings(tmp_path / "short", rng, 3, 2.5)
     write_recordings(tmp_path / "short" / "z", rng, 3, 1.0)
     assert [r.name for r in options.recordings_of(parsed("--quick"), folder)] == ["0.wav", "2.wav"]
+    assert [r.name for r in options.recordings_of(parsed("--quick"), folder / "z")] == ["0.wav", "1.wav"]
     assert len(options.recordings_of(parsed("--quick", "--limit", "4"), folder)) == 4
     assert len(options.recordings_of(parsed(), folder)) == 6
 

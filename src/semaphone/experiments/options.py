@@ -164,8 +164,10 @@ def recordings_of(args: argparse.Namespace, folder: Path | None = None) -> list[
         return read_recordings(load_corpus(folder, args.limit), texts=args.words == "text")
     found = read_recordings(load_corpus(folder, 60), texts=args.words == "text")
     low, high = _QUICK_SECONDS
-    short = [recording for recording in found if low <= recording.seconds <= high] or found
-    number = min(_QUICK_RECORDINGS, len(short))
+    short = [recording for recording in found if low <= recording.seconds <= high]
+    number = min(_QUICK_RECORDINGS, len(found))
+    if len(short) < number:
+        short = sorted(found, key=lambda recording: abs(recording.seconds - (low + high) / 2))[:number]
     return [short[(2 * i + 1) * len(short) // (2 * number)] for i in range(number)]
 
 
