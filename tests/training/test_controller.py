@@ -122,6 +122,11 @@ def test_without_loss_and_with_everything_sent_nothing_is_left_to_predict(parts,
     assert float(found["copies"]) == 16
 
 
+def test_weights_of_codebooks(parts, material, tmp_path):
+    trainer = ControllerTrainer(replace(C, semantic=5.0, deeper=0.5), parts, material, tmp_path)
+    assert trainer.losses._lambda[:4].tolist() == [5.0, 1.0, 0.5, 0.25]
+
+
 def test_the_price_of_transmissions_is_felt(parts, material, tmp_path):
     sent = []
     for gamma in (0.0, 5.0):
@@ -161,3 +166,5 @@ def test_what_does_not_fit(parts, material, tmp_path):
         replace(C, window=20)
     with pytest.raises(InputError, match="not negative"):
         replace(C, gamma=-1.0)
+    with pytest.raises(InputError, match="deeper at most 1"):
+        replace(C, deeper=0.0)

@@ -59,7 +59,8 @@ class ControllerTraining:
     window: int = 12  # chunks of each crop that are recovered
     heard: int = 6  # crops a step whose window is rendered, too
     gamma: float = 0.1  # γ of eq 20: what a transmission costs
-    semantic: float = 10.0  # λ of the semantic token; acoustic ones have 1
+    semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
+    deeper: float = 1.0  # factor from an acoustic token's λ to that of the next one
     reconstruction: float = 10.0  # ρ, weight of the codec's reconstruction loss; 0: without
     losses: tuple[float, float] = (0.0, 0.3)  # p, uniform between the two
     lossy: float = 0.75  # share of crops with losses
@@ -81,8 +82,10 @@ class ControllerTraining:
             raise InputError("The window of a training lies within its crop, and no more crops are heard than drawn.")
         if not 0 <= self.losses[0] <= self.losses[1] < 1 or not 0 <= self.lossy <= 1 or not 0 <= self.bursty <= 1:
             raise InputError("Loss rates of a training lie in [0, 1), the smaller one first, and shares in [0, 1].")
-        if min(self.gamma, self.reconstruction, self.semantic) < 0 or self.sharpness <= 0:
-            raise InputError("Weights of losses in a training are not negative, and the sharpness is above 0.")
+        if min(self.gamma, self.reconstruction, self.semantic) < 0 or self.sharpness <= 0 or not 0 < self.deeper <= 1:
+            raise InputError(
+                "Weights of losses in a training are not negative, its sharpness is above 0, and deeper at most 1."
+            )
 
 
 class Parts(NamedTuple):
@@ -145,7 +148,7 @@ class Losses:
 
     def __init__(self, net: ControllerModel, parts: Parts, c: ControllerTraining) -> None:
         self.net, self.parts, self.c = net, parts, c
-        self._lambda = torch.ones(net.config.num_codebooks)
+        self._lambda = c.deeper ** torch.arange(-1.0, net.config.num_codebooks - 1)
         self._lambda[0] = c.semantic
         self._mel = MelLoss(parts.info.sample_rate)
 
