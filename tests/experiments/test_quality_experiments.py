@@ -65,6 +65,15 @@ def test_all_runs_what_can_be_run(common, tmp_path, capsys):
     assert (tmp_path / "out" / "results.jsonl").is_file()
 
 
+def test_all_goes_on_after_one_broke_off(common, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("semaphone.experiments.ablation.run", lambda _: 1 // 0)
+    monkeypatch.setattr("semaphone.experiments.recovery.run", lambda _: 0)
+    assert main(["experiment", "all", *common, "--only", "ablation,recovery"]) == 1
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "it broke off: ZeroDivisionError" in page
+    assert "recovery: " in page
+
+
 def test_what_is_wrong_is_one_sentence(common, tmp_path, capsys):
     assert main(["experiment", "adaptive", *common]) == 2
     assert main(["experiment", "adaptive", *common, "--transmissions", "7"]) == 2

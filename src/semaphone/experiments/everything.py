@@ -12,6 +12,7 @@ import argparse
 import html
 import importlib
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Outcome:
     name: str
     text: str  # what it shows
     problem: str = ""  # why it did not run
+    broken: bool = False  # it should have
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         _index(outcomes, args)
     _index(outcomes, args)
     print(f"index in {args.out / 'index.html'}")
+    if any(outcome.broken for outcome in outcomes):
+        return 1
     return 0 if any(not outcome.problem for outcome in outcomes) else 2
 
 
@@ -82,6 +86,9 @@ def _one(name: str, module_name: str, text: str, args: argparse.Namespace) -> Ou
         code = int(module.run(own))
     except SemaphoneError as error:
         return Outcome(name, text, str(error))
+    except Exception as error:  # the others are run all the same; nobody should miss what went wrong
+        traceback.print_exc()
+        return Outcome(name, text, f"it broke off: {type(error).__name__}: {error}", broken=True)
     return Outcome(name, text, "" if code == 0 else f"it ended with {code}")
 
 
