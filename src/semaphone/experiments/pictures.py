@@ -98,4 +98,8 @@ def _draw(axes: Axes, panel: Panel, letter: str, names: Sequence[str], handles: 
         axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 5, 10]))
     axes.grid(alpha=0.3)
