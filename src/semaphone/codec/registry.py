@@ -20,13 +20,7 @@ def load_codec(spec: str = "nano") -> Codec:
     if spec == "nano" or spec.endswith(".safetensors"):
         from semaphone.codec.nano_weights import load_nano
 
-        path = WEIGHTS / "nano-codec.safetensors" if spec == "nano" else Path(spec)
-        if spec == "nano" and not path.is_file():
-            raise InputError(
-                "The weights of nano are still in training and not part of this package: make your own with "
-                "`semaphone train codec`, and name the file with --codec."
-            )
-        return load_nano(path)
+        return load_nano(WEIGHTS / "nano-codec.safetensors" if spec == "nano" else Path(spec))
     if name == "mimi":
         from semaphone.codec.mimi import MimiCodec
 
