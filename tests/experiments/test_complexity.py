@@ -19,6 +19,8 @@ def test_products_are_counted() -> None:
     assert counted(lambda: torch.cdist(torch.zeros(1, 30, 4), torch.zeros(1, 40, 4))) == 30 * 40 * 4
     assert counted(lambda: torch.fft.rfft(torch.zeros(2, 512))) == 2.5 * 2 * 512 * 9 / 2
     assert counted(lambda: torch.zeros(5) + 1) == 0
+    heads = torch.zeros(1, 2, 7, 16)
+    assert counted(lambda: nn.functional.scaled_dot_product_attention(heads, heads, heads)) == 2 * 2 * 7 * 7 * 16
 
 
 def test_shared_parameters_count_once() -> None:

@@ -105,7 +105,7 @@ def counted(call: Callable[[], Any]) -> float:
     here. Element-wise work (norms, activations, sampling) is not counted.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
     def distances(a: Sequence[int], b: Sequence[int], *_: Any, out_shape: Any = None, **__: Any) -> int:
         return 2 * math.prod(a) * b[-2]
@@ -114,9 +114,15 @@ def counted(call: Callable[[], Any]) -> float:
         points = max(math.prod(a[d] for d in dims), 2)
         return round(2.5 * math.prod(a) * math.log2(points))  # split radix on real numbers, about
 
+    def attention(
+        q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, out_shape: Any = None, **__: Any
+    ) -> int:
+        return int(sdpa_flop_count(q, k, v))
+
     aten = torch.ops.aten
     known: dict[Any, Any] = {aten._cdist_forward: distances, aten._euclidean_dist: distances}
     known |= {aten._fft_r2c: transform, aten._fft_c2r: transform}
+    known[aten._scaled_dot_product_flash_attention_for_cpu] = attention
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=known) as counter:
         call()
     return float(counter.get_total_flops()) / 2
@@ -196,6 +202,8 @@ def controller_costs(system: str, info: CodecInfo) -> Iterator[Cost]:
 
 def _nano_recovery(path: str | None, info: CodecInfo) -> RQTransformer:
     """The weights that are named, those of the package if they fit the codec, or a model of their shape."""
+    import torch
+
     from semaphone.recovery import rq_weights
     from semaphone.recovery.registry import WEIGHTS
     from semaphone.recovery.rq_config import RQTransformerConfig
@@ -207,7 +215,8 @@ def _nano_recovery(path: str | None, info: CodecInfo) -> RQTransformer:
         return rq_weights.load(WEIGHTS / "nano-recovery.safetensors", info.fingerprint)
     except InputError:
         config = RQTransformerConfig(num_codebooks=info.num_codebooks, codebook_size=info.codebook_size)
-        return RQTransformer(config).eval()
+        with torch.device("meta"):  # a shape without numbers
+            return RQTransformer(config).eval()
 
 
 def recovery_costs(system: str, model: RQTransformer, frame_rate: float) -> Iterator[Cost]:
