@@ -83,7 +83,11 @@ class ControllerModel(nn.Module):
 
     @torch.no_grad()
     def adjust(self, latents: Tensor) -> None:
-        """Before training: lets the first convolution see latents [N, D] with mean 0 and deviation 1."""
+        """Before training: lets the first convolution see latents [N, D] with mean 0 and deviation 1.
+
+        The layer that p joins sees it in units of ten percent, and copies begin rare: a network that begins with
+        many unlearns all of them before it has learnt what p means.
+        """
         first = self.semantic.blocks[0]
         assert isinstance(first, CausalConv)
         conv = first.conv
@@ -91,6 +95,9 @@ class ControllerModel(nn.Module):
         mean, scale = latents.mean(0), latents.std(0).clamp(min=1e-5)
         conv.weight.div_(scale[None, :, None])
         conv.bias.sub_((conv.weight * mean[None, :, None]).sum((1, 2)))
+        weights = dict(self.channel.named_parameters())
+        weights["0.weight"][:, 1].mul_(10.0)
+        weights["2.bias"].copy_(torch.tensor([0.0, -2.0]))
 
 
 class AdaptiveState(NamedTuple):

@@ -58,15 +58,15 @@ class ControllerTraining:
     crop: int = 50  # chunks of 80 ms that controller and recovery read, 4 s
     window: int = 12  # chunks of each crop that are recovered
     heard: int = 6  # crops a step whose window is rendered, too
-    gamma: float = 0.1  # γ of eq 20: what a transmission costs
+    gamma: float = 0.3  # γ of eq 20: what a transmission costs
     semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
-    deeper: float = 1.0  # factor from an acoustic token's λ to that of the next one
+    deeper: float = 0.8  # factor from an acoustic token's λ to that of the next one
     reconstruction: float = 10.0  # ρ, weight of the codec's reconstruction loss; 0: without
     losses: tuple[float, float] = (0.0, 0.3)  # p, uniform between the two
     lossy: float = 0.75  # share of crops with losses
     bursty: float = 0.5  # share of those whose losses come in bursts: r uniform from p to 1; for the others r = p
     sharpness: float = 5.0  # τ of eq 11
-    rate: float = 1e-3  # learning rate of AdamW after the warm-up
+    rate: float = 5e-4  # learning rate of AdamW after the warm-up
     final_rate: float = 5e-5  # where the cosine ends, at step `steps`
     warmup: int = 50  # steps
     steps: int = 1_500
