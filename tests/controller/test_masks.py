@@ -38,6 +38,14 @@ def test_the_straight_through_estimator():
     assert float(level.grad) > 0.5
 
 
+def test_an_empty_mask_has_a_gradient_if_the_slope_comes_first():
+    for ahead, least, most in ((0.0, 0.0, 0.1), (1.0, 0.9, 1.1)):
+        level = torch.tensor([0.4], requires_grad=True)
+        straight_through(level, 6, 5.0, ahead).sum().backward()
+        assert level.grad is not None
+        assert least <= float(level.grad) <= most
+
+
 def test_a_token_goes_never_once_or_twice():
     s, c = hard_mask(torch.tensor(3.0), 5), hard_mask(torch.tensor(1.0), 5)
     assert (s + c).tolist() == [2, 1, 1, 0, 0]  # eq 5

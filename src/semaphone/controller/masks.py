@@ -35,9 +35,13 @@ def soft_mask(level: Tensor, num_codebooks: int, sharpness: float) -> Tensor:
     return (log_cosh(sharpness * distance) - log_cosh(sharpness * (1.0 - distance))) / (2.0 * sharpness) + 0.5
 
 
-def straight_through(level: Tensor, num_codebooks: int, sharpness: float) -> Tensor:
-    """The hard mask forwards, the soft mask's gradient backwards (eq 13)."""
-    soft = soft_mask(level, num_codebooks, sharpness)
+def straight_through(level: Tensor, num_codebooks: int, sharpness: float, ahead: float = 0.0) -> Tensor:
+    """The hard mask forwards, the soft mask's gradient backwards (eq 13).
+
+    As printed, eq 11 slopes for j < i < j + 1, where token j is sent already; below i = 1 nothing has a gradient, and
+    a mask that is empty stays so. `ahead` = 1 lets i's gradient be that of the next token.
+    """
+    soft = soft_mask(level + ahead, num_codebooks, sharpness)
     return soft + (hard_mask(level, num_codebooks) - soft).detach()
 
 

@@ -66,6 +66,7 @@ class ControllerTraining:
     lossy: float = 0.75  # share of crops with losses
     bursty: float = 0.5  # share of those whose losses come in bursts: r uniform from p to 1; for the others r = p
     sharpness: float = 5.0  # τ of eq 11
+    ahead: float = 1.0  # by how much its slope comes before the step; 0: as printed (see `straight_through`)
     rate: float = 5e-4  # learning rate of AdamW after the warm-up
     final_rate: float = 5e-5  # where the cosine ends, at step `steps`
     warmup: int = 50  # steps
@@ -157,7 +158,7 @@ class Losses:
         c = self.c
         importance, _ = self.net(batch.latents, batch.p[:, None].expand(batch.latents.shape[:2]))
         level = batch.rate[:, None, None] * importance
-        masks = straight_through(level, self.net.config.num_codebooks, c.sharpness)
+        masks = straight_through(level, self.net.config.num_codebooks, c.sharpness, c.ahead)
         a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
         entropy, guess = self._entropy(batch, a, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
