@@ -61,8 +61,8 @@ def test_more_codebooks_are_nearer_to_the_original(codec, speech):
 def test_no_clicks_between_chunks(codec, shared_data):
     at = np.zeros(1280)
     for file in sorted((shared_data / "speech" / "dev").glob("librispeech*/*"))[:8]:
-        x = read_audio(file, 16_000)[: 100 * 1280]
-        x = torch.from_numpy(x[: len(x) // 1280 * 1280])[None]
+        samples = read_audio(file, 16_000)[: 100 * 1280]
+        x = torch.from_numpy(samples[: len(samples) // 1280 * 1280])[None]
         sharp = np.diff(codec.decode(codec.encode(x).tokens).speech[0].numpy(), 3, prepend=[0] * 3) ** 2
         at += (sharp / sharp.mean()).reshape(-1, 1280).sum(0)
     border = np.r_[at[:10], at[-10:]].mean()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from argparse import Namespace
+from typing import Any
 
 import pytest
 from tests.codec.tiny import tiny_codec, tiny_model
@@ -129,10 +130,10 @@ def test_the_bar_of_the_adaptive_controller():
 
 
 def test_contestants_have_one_payload(common):
-    args = SimpleNamespace(
+    args = Namespace(
         transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True, spacing="80ms"
     )
-    found = adaptive.contestants(args, "hold")
+    found: list[Any] = list(adaptive.contestants(args, "hold"))
     assert found[0].name == "adaptive"
     assert found[-1].name == "full duplication"
     masks = [Mask(system.spec.codebooks, system.spec.copies) for system in found[1:]]
@@ -163,8 +164,20 @@ def test_recovery_judges_the_first_against_the_others(common, tmp_path, capsys):
     from semaphone.recovery.rq_weights import save as save_model
 
     codec = tiny_codec().info
-    small = {"width": 32, "layers": 1, "heads": 2, "ffn": 32, "depth_width": 16, "depth_layers": 1, "depth_heads": 2}
-    sizes = {"num_codebooks": codec.num_codebooks, "codebook_size": codec.codebook_size, "token_width": 8}
+    small: dict[str, Any] = {
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "ffn": 32,
+        "depth_width": 16,
+        "depth_layers": 1,
+        "depth_heads": 2,
+    }
+    sizes: dict[str, Any] = {
+        "num_codebooks": codec.num_codebooks,
+        "codebook_size": codec.codebook_size,
+        "token_width": 8,
+    }
     config = RQTransformerConfig(codec=codec.fingerprint, depth_ffn=16, text_size=7, window=6, **small, **sizes)
     save_model(RQTransformer(config), tmp_path / "guess.safetensors")
     arguments = ["experiment", "recovery", *common, "--metrics", "plcmos", "--limit", "1", "--losses", "0.1"]

@@ -56,6 +56,7 @@ def test_other_metrics_and_versions_are_other_rows(planned, tmp_path, monkeypatc
     assert results.row(planned[0], ["stoi", "pesq"]) is None
     measure(tasks_of(planned[:1], results, ["stoi", "pesq"]), results)
     row = results.row(planned[0], ["stoi", "pesq"])
+    assert row is not None
     assert row["stoi"] > 0.9
     assert row["pesq"] > 1
     assert [json.loads(line)["metrics"] for line in results.path.read_text().splitlines()] == ["stoi", "pesq"]
@@ -79,7 +80,7 @@ def test_other_weights_seeds_and_texts_are_other_cells(planned, tmp_path, rng):
 
 
 def test_what_fails_is_told_once_and_left_out(planned, tmp_path):
-    told = []
+    told: list[str] = []
     (tmp_path / "speech" / "0.wav").write_text("gone bad meanwhile")
     cells._speech.cache_clear()
     results = Results(tmp_path / "rows.jsonl")
@@ -90,7 +91,7 @@ def test_what_fails_is_told_once_and_left_out(planned, tmp_path):
 
 
 def test_stopping_keeps_what_was_measured(planned, tmp_path, monkeypatch):
-    done = []
+    done: list[object] = []
 
     def stops(task):
         if len(done) == 3:

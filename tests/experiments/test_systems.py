@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_weights_decide_and_paths_do_not(codec, tmp_path):
 
 def test_weights_of_a_controller_decide(codec, tmp_path):
     info = codec_named(codec).info
-    found = []
+    found: list[Any] = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         path = tmp_path / f"{len(found)}.safetensors"
@@ -102,6 +103,7 @@ def test_a_rate_is_spent_on_copies_where_much_is_lost(codec):
     form = form_named(codec)
     clear, lossy = told_controller(11, form, CLEAR), told_controller(11, form, parse_channel("uniform:0.3"))
     assert str(clear) == "fixed, 11 codebooks, 0 copies"
+    assert isinstance(lossy, FixedController)
     assert lossy.codebooks + lossy.copies == 11
     assert lossy.copies > 0
     assert unprotected(lossy, form) == FixedController(11, 0)
