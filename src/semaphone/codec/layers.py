@@ -33,6 +33,16 @@ class CausalConv(nn.Module):
         # Biases of the usual size would be louder than a quiet signal, and the norm after it would pass on little else.
         nn.init.zeros_(_present(self.conv.bias))
         self.inputs, self.past = inputs, kernel - stride
+        self.taps: Tensor | None = None
+
+    def freeze(self) -> None:
+        """The weights change no more: keep those of a depthwise convolution as few frames want them."""
+        if self.conv.groups > 1:
+            self.taps = self._taps()
+
+    def _taps(self) -> Tensor:
+        # Taps first: channels side by side are what a processor sums fastest.
+        return self.conv.weight[:, 0].T.contiguous()[:, None, None]
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[B, T, inputs], [B, past, inputs] → [B, T / stride, outputs], [B, past, inputs]."""
@@ -45,10 +55,17 @@ class CausalConv(nn.Module):
         # A convolution over a few frames costs more to set up than to compute: write it out as a product.
         weight, bias = self.conv.weight, _present(self.conv.bias)
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
-        if self.conv.groups > 1:  # taps first: channels side by side are what a processor sums fastest
-            taps = weight[:, 0].T.contiguous()[:, None, None]
+        if self.conv.groups > 1:
+            taps = self.taps if self.taps is not None else self._taps()
             return (frames.movedim(-1, 0) * taps).sum(0) + bias, past
         return F.linear(frames.flatten(2), weight.flatten(1), bias), past
+
+
+def freeze(module: nn.Module) -> None:
+    """Prepare all convolutions inside for use without training."""
+    for part in module.modules():
+        if isinstance(part, CausalConv):
+            part.freeze()
 
 
 class ConvNeXt(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.codec.features import SpeechFeatures
-from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Pointwise, Upsample
+from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Pointwise, Upsample, freeze
 from semaphone.codec.quantizer import SplitQuantizer
 from semaphone.codec.source import CausalSpectrum, HarmonicSource
 
@@ -196,6 +196,7 @@ class NanoCodec:
         self.model = model.eval().requires_grad_(False)
         self.model.quantizer.freeze()
         self.model.decoder.pitch.double()
+        freeze(self.model)
         c = model.config
         self._info = CodecInfo(
             name="nano",
