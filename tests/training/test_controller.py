@@ -132,7 +132,8 @@ def test_the_price_of_transmissions_is_felt(parts, material, tmp_path):
     for gamma in (0.0, 5.0):
         c = replace(C, gamma=gamma, steps=40, rate=0.02, reconstruction=0.0, every=100, dev_every=100)
         train_controller(c, parts, material, tmp_path / str(gamma))
-        sent.append(sends(load(tmp_path / str(gamma) / "nano-controller.safetensors"), material)["p=0.1"]["L=16"][2])
+        weights = load(tmp_path / str(gamma) / "nano-controller.safetensors")
+        sent.append(sends(weights, material, parts.info)["p=0.1"]["L=16"][2])
     assert sent[0] > 1.5 * sent[1]
 
 

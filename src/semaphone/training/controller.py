@@ -18,9 +18,6 @@ resumes from the newest checkpoint in `run`; log.jsonl holds the losses and what
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +35,7 @@ from semaphone.recovery import depth
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.latents import Material
 from semaphone.training.losses import MelLoss
+from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 
 if TYPE_CHECKING:
     from semaphone.codec.base import CodecInfo
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 STATE = "checkpoint.pt"
 WEIGHTS = "nano-controller.safetensors"
 SKIPPED = 2  # chunks of a rendered piece that the decoder needs to get going
-Report = Callable[[int, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -204,14 +201,6 @@ class Losses:
         return distance
 
 
-def learning_rate(c: ControllerTraining, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_rate`."""
-    if step < c.warmup:
-        return c.rate * (step + 1) / c.warmup
-    progress = min(1.0, (step - c.warmup) / max(1, c.steps - c.warmup))
-    return c.final_rate + (c.rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 class ControllerTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
@@ -262,21 +251,15 @@ class ControllerTrainer:
         self.net.train()
         found = self.losses(draw(self.material, self.c, np.random.default_rng([self.c.seed, self.step])))
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.c, self.step)
+            group["lr"] = cosine_rate(self.step, self.c.rate, self.c.final_rate, self.c.warmup, self.c.steps)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(found["loss"])
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         self.step += 1
-        self._follow()
+        follow(self.average, self.net, self.step, self.c.average)
         return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        keep = min(self.c.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
 
     def averaged(self) -> ControllerModel:
         """A copy of the model with the averaged weights."""
@@ -299,7 +282,9 @@ def check_parts(c: ControllerTraining, parts: Parts, material: Material) -> None
 
 
 @torch.no_grad()
-def sends(net: ControllerModel, material: Material, chunks: int = 6_000) -> dict[str, dict[str, list[float]]]:
+def sends(
+    net: ControllerModel, material: Material, info: CodecInfo, chunks: int = 6_000
+) -> dict[str, dict[str, list[float]]]:
     """What a controller sends by loss rate and L: [tokens, of them twice, bit/s of tokens], averages a chunk."""
     from semaphone.controller.masks import hard_mask
 
@@ -308,7 +293,7 @@ def sends(net: ControllerModel, material: Material, chunks: int = 6_000) -> dict
     picked = [int(i) for i in np.linspace(0, len(material) - 1, total)]
     latents = torch.from_numpy(np.stack([material.crop(i, 0, length).latents for i in picked]))
     inside = torch.from_numpy(np.arange(length)[None, :] < material.lengths[picked][:, None])
-    bits = 12.5 * (material.tokens.codebook_size - 1).bit_length()
+    bits = info.frame_rate * info.bits_per_token
     found: dict[str, dict[str, list[float]]] = {}
     for p in (0.0, 0.05, 0.1, 0.2, 0.3):
         importance, _ = net(latents, torch.full(latents.shape[:2], p))
@@ -335,27 +320,11 @@ def train_controller(
     """
     trainer = ControllerTrainer(c, parts, material, out)
     last = c.steps if until is None else min(until, c.steps)
-    sums: dict[str, float] = {}
-    seen, began = 0, time.monotonic()
-    with open(out / "log.jsonl", "a") as log:
 
-        def tell(row: dict[str, Any]) -> None:
-            log.write(json.dumps({"step": trainer.step, **row}) + "\n")
-            log.flush()
-            report(trainer.step, row)
+    def look(step: int) -> dict[str, Any] | None:
+        if dev is None or (step % c.dev_every and step != last):
+            return None
+        return {"dev": sends(trainer.averaged(), dev, parts.info)}
 
-        while trainer.step < last:
-            for name, value in trainer.advance().items():
-                sums[name] = sums.get(name, 0.0) + value
-            seen += 1
-            if seen == 25 or trainer.step == last:
-                row: dict[str, Any] = {name: round(value / seen, 5) for name, value in sums.items()}
-                tell(row | {"seconds": round((time.monotonic() - began) / seen, 3)})
-                sums, seen, began = {}, 0, time.monotonic()
-            if trainer.step % c.every == 0:
-                trainer.save()
-            if dev is not None and (trainer.step % c.dev_every == 0 or trainer.step == last):
-                tell({"dev": sends(trainer.averaged(), dev)})
-                began = time.monotonic()
-    trainer.save()
+    run_steps(trainer, last, c.every, report, look)
     return out / WEIGHTS
