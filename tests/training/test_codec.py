@@ -17,7 +17,7 @@ SETTINGS = CodecTraining(
     rate=3e-3,
     warmup=5,
     steps=60,
-    settle_at=3,
+    settle_on=5,
     every=10,
     bf16=False,
     model=replace(TINY, semantic_dim=512),

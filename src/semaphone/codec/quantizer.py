@@ -147,11 +147,6 @@ class SplitQuantizer(nn.Module):
         """Tokens [B, K, T], weight [B, K, T] or None → latents [B, T, D] (eq 3)."""
         return self.latents(self.entries(tokens, weight))
 
-    def unquantised(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, D] → entries [B, T, 2 C] as they were if codebooks had no end of entries."""
-        semantic = self.semantic_in(latents)
-        return torch.cat([semantic, self.acoustic_in(latents - self.semantic_out(semantic))], -1)
-
     def forward(self, latents: Tensor, depth: Tensor, generator: torch.Generator) -> Quantized:
         """One training pass; `depth` [B] says how many leading codebooks each stream keeps.
 

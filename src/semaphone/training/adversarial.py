@@ -30,7 +30,6 @@ class AdversarialTraining(CodecTraining):
     rate: float = 2e-4
     final_rate: float = 5e-5
     warmup: int = 100
-    settle_at: int = 0
     own_pitch: float = 0.7
     endless: float = 0.0
     channels: int = 16  # of each discriminator

@@ -43,8 +43,7 @@ class CodecTraining:
     final_rate: float = 2e-4  # where the cosine ends, at step `steps`
     warmup: int = 150  # steps
     steps: int = 20_000
-    settle_at: int = 0  # step at which codebooks are placed by k-means; unquantised before
-    settle_on: int = 80  # batches that they are placed on
+    settle_on: int = 80  # batches that the codebooks are placed on before the first step
     average: float = 0.999  # decay of the moving average of weights
     mel: float = 15.0  # weights of the losses
     f0: float = 2.0
@@ -143,8 +142,6 @@ class CodecTrainer:
         saved = torch.load(path, weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.teacher.load_state_dict(saved["teacher"])
-        for group in saved["optimiser"]["param_groups"]:
-            group["fused"] = True  # a saved group would otherwise bring its own way of stepping along
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
         self.load_extra(saved)
@@ -180,14 +177,11 @@ class CodecTrainer:
         c = self.c
         with self.precision():
             latents, _ = self.model.encoder(batch.speech)
-        found: dict[str, Tensor] = {}
-        if self.step >= c.settle_at:
-            quantised = self.model.quantizer(latents, draw_depths(c, rng), generator)
-            entries, found["commitment"] = quantised.entries, quantised.commitment
-            if batch.features is not None:
-                found["taught"] = taught_loss(self.teacher(quantised.semantic), batch.features)
-        else:
-            entries = self.model.quantizer.unquantised(latents)
+        quantised = self.model.quantizer(latents, draw_depths(c, rng), generator)
+        entries = quantised.entries
+        found: dict[str, Tensor] = {"commitment": quantised.commitment}
+        if batch.features is not None:
+            found["taught"] = taught_loss(self.teacher(quantised.semantic), batch.features)
         truth = None
         if self.step < c.truth_until or rng.random() >= c.own_pitch:
             truth = (torch.where(batch.f0 > 0, batch.f0, 100.0), (batch.f0 > 0).float())
@@ -204,7 +198,6 @@ class CodecTrainer:
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         if self.step == 0:
             self.begin()
-        if self.step == c.settle_at:
             self.settle(rng, generator)
         self.model.train()
         batch = draw(self.corpus, c, self.weights, rng)

@@ -256,8 +256,6 @@ class RecoveryTrainer:
         if json.loads(saved["config"])["model"] != json.loads(json.dumps(asdict(self.c.model))):
             raise InputError(f"The checkpoint {path} belongs to another model or codec; give another folder.")
         self.model.load_state_dict(saved["model"])
-        for group in saved["optimiser"]["param_groups"]:
-            group["fused"] = True  # a saved group would otherwise bring its own way of stepping along
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
 
