@@ -73,6 +73,11 @@ def test_settings_out_of_range_are_refused() -> None:
         TextLink(redundancy=9)
 
 
+def test_the_voice_says_the_same_every_time() -> None:
+    pytest.importorskip("hibari")
+    assert np.array_equal(speak("Good evening."), speak("Good evening."))
+
+
 @pytest.mark.slow
 def test_words_cross_the_link() -> None:
     pytest.importorskip("faster_whisper")
