@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options, points
-from semaphone.experiments.packet_loss import within
-from semaphone.experiments.study import Corpus, Measured, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.study import Corpus, Measured, Study, in_both_weathers, run_study, within
 
 if TYPE_CHECKING:
     from semaphone.experiments.options import Weather
@@ -28,18 +27,7 @@ METRICS = ("plcmos", "wer", "phone_error_rate")
 FROM = 0.2  # the loss rate from which PLCMOS must be better
 WORSE_PLCMOS, WORSE_WER = 0.05, 0.01  # what it may be worse by below that
 TRANSMISSIONS = 12  # a chunk, copies included: an even number, so that full duplication has the same rate
-PICTURES = (
-    Picture(
-        "adaptive-uniform",
-        "Independent losses, at one payload.",
-        tuple(PanelPlan(metric, "uniform") for metric in METRICS),
-    ),
-    Picture(
-        "adaptive-bursts",
-        "Losses in bursts of 240 ms, at one payload.",
-        tuple(PanelPlan(metric, "bursts") for metric in METRICS),
-    ),
-)
+PICTURES = in_both_weathers("adaptive", "At one payload: quality", METRICS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

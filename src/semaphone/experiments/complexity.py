@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments.lines import Lines
+from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -311,17 +312,7 @@ def _figures(parameters: int, macs: float, gflop: float, flops: float | None, pa
 
 
 def _print(costs: Sequence[Cost]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    for i, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if i < 2 else "right")
-    for row in table_rows(costs):
-        table.add_row(*row, end_section=row[1] == "total")
-    console = Console()
-    Console(width=max(console.width, 130)).print(table)
+    print_table(HEAD, table_rows(costs), left=2, width=130, ends=lambda row: row[1] == "total")
 
 
 NOTES = (

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from semaphone.experiments import link_systems, options
-from semaphone.experiments.packet_loss import TRANSMISSIONS, within
-from semaphone.experiments.study import Corpus, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.packet_loss import TRANSMISSIONS
+from semaphone.experiments.study import Corpus, PanelPlan, Picture, Study, run_study, within
 
 METRICS = ("visqol", "plcmos")
 RIVALS = ("soundstream:1600", "soundstream:3200")

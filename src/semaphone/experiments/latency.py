@@ -27,6 +27,7 @@ import numpy as np
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments import options
 from semaphone.experiments.lines import Lines
+from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
@@ -396,22 +397,9 @@ def _busy(share: float) -> str:
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console = Console(width=max(console.width, 170))
-    for title, head, cells in (
-        ("Delay without the network, ms (median; 99th percentile)", list(HEAD), [*map(_cells, rows), *_paper_cells()]),
-        ("Parts, ms (median / 99th percentile)", *_parts_table(rows)),
-    ):
-        table = Table(box=box.SIMPLE, title=title, title_justify="left")
-        for i, name in enumerate(head):
-            table.add_column(name, justify="left" if i < 2 else "right")
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
+    cells = [*map(_cells, rows), *_paper_cells()]
+    print_table(HEAD, cells, "Delay without the network, ms (median; 99th percentile)", left=2, width=170)
+    print_table(*_parts_table(rows), "Parts, ms (median / 99th percentile)", left=2, width=170)
     shares = [row["core_share"] for row in rows]
     if min(shares, default=1.0) < BUSY:
         print(_busy(min(shares)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments.lines import Lines
+from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from semaphone.packet.format import PacketFormat
@@ -237,20 +238,10 @@ def _name(row: Overhead) -> str:
 
 
 def _print(rows: Sequence[Overhead]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     for transmissions in dict.fromkeys(row.transmissions for row in rows):
         ours = [row for row in rows if row.transmissions == transmissions]
-        table = Table(box=box.SIMPLE, title=f"bit/s: {_name(ours[0])}", title_justify="left")
-        table.add_column("setting", no_wrap=True)
-        for name in _head():
-            table.add_column(name, justify="right")
-        for row in ours:
-            table.add_row(row.setting, *_cells(row))
-        console = Console()
-        Console(width=max(console.width, 150)).print(table)
+        cells = [[row.setting, *_cells(row)] for row in ours]
+        print_table(["setting", *_head()], cells, f"bit/s: {_name(ours[0])}")
 
 
 def _head() -> list[str]:

@@ -12,7 +12,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from semaphone.experiments import link_systems, options
-from semaphone.experiments.study import Axis, Corpus, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.study import Axis, Corpus, PanelPlan, Picture, Study, run_study, within
 
 if TYPE_CHECKING:
     from semaphone.experiments.systems import System
@@ -75,9 +75,3 @@ def loss_study(
         metrics,
         within(pictures, metrics),
     )
-
-
-def within(pictures: tuple[Picture, ...], metrics: tuple[str, ...]) -> list[Picture]:
-    """The pictures with those of their panels for which there are scores."""
-    kept = [(p, tuple(panel for panel in p.panels if panel.metric in metrics)) for p in pictures]
-    return [Picture(p.name, p.caption, panels) for p, panels in kept if panels]

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options
-from semaphone.experiments.packet_loss import within
-from semaphone.experiments.study import Corpus, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.study import Corpus, PanelPlan, Picture, Study, run_study, within
 
 if TYPE_CHECKING:
     from semaphone.experiments.systems import System

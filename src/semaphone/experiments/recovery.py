@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError, SemaphoneError
 from semaphone.experiments import link_systems, options, points
-from semaphone.experiments.packet_loss import within
-from semaphone.experiments.study import Corpus, Measured, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.study import Corpus, Measured, Study, in_both_weathers, run_study, within
 
 if TYPE_CHECKING:
     from semaphone.experiments.options import Weather
@@ -27,18 +26,7 @@ LOSSES = "0.1,0.2,0.3"
 QUICK_LOSSES = "0.1,0.3"
 METRICS = ("plcmos", "wer", "phone_error_rate")
 FROM = 0.2  # the loss rate from which words or phones must be better
-PICTURES = (
-    Picture(
-        "recovery-uniform",
-        "Quality, words and phones over independent losses.",
-        tuple(PanelPlan(metric, "uniform") for metric in METRICS),
-    ),
-    Picture(
-        "recovery-bursts",
-        "Quality, words and phones over losses in bursts of 240 ms.",
-        tuple(PanelPlan(metric, "bursts") for metric in METRICS),
-    ),
-)
+PICTURES = in_both_weathers("recovery", "Quality, words and phones", METRICS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from semaphone.experiments import points
 from semaphone.experiments.page import paragraph, player, save, table, write_page
+from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from semaphone.experiments.options import Weather
@@ -51,19 +52,9 @@ def _table(measured: Measured, corpus: Corpus) -> str:
 
 def print_tables(measured: Measured) -> None:
     """The figures on the terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     for corpus in measured.study.corpora:
-        head, rows = _cells(measured, corpus)
-        shown = Table(box=box.SIMPLE, title=corpus.name if len(measured.study.corpora) > 1 else None)
-        for i, name in enumerate(head):
-            shown.add_column(name, justify="left" if i < 2 else "right")
-        for row in rows:
-            shown.add_row(*row)
-        console = Console()
-        Console(width=max(console.width, 160)).print(shown)
+        title = corpus.name if len(measured.study.corpora) > 1 else None
+        print_table(*_cells(measured, corpus), title, left=2, width=160)
 
 
 def _cells(measured: Measured, corpus: Corpus) -> tuple[list[str], list[list[str]]]:

@@ -47,6 +47,24 @@ class Picture:
     panels: tuple[PanelPlan, ...]
 
 
+def within(pictures: tuple[Picture, ...], metrics: tuple[str, ...]) -> list[Picture]:
+    """The pictures with those of their panels for which there are scores."""
+    kept = [(p, tuple(panel for panel in p.panels if panel.metric in metrics)) for p in pictures]
+    return [Picture(p.name, p.caption, panels) for p, panels in kept if panels]
+
+
+def in_both_weathers(name: str, caption: str, metrics: Sequence[str]) -> tuple[Picture, Picture]:
+    """Two figures, of independent losses and of bursts, with a panel for each metric."""
+    return (
+        Picture(f"{name}-uniform", f"{caption} over independent losses.", _panels(metrics, "uniform")),
+        Picture(f"{name}-bursts", f"{caption} over losses in bursts of 240 ms.", _panels(metrics, "bursts")),
+    )
+
+
+def _panels(metrics: Sequence[str], axis: Axis) -> tuple[PanelPlan, ...]:
+    return tuple(PanelPlan(metric, axis) for metric in metrics)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Recordings with a name; of several corpora the name is said in figures."""

@@ -24,6 +24,7 @@ from semaphone.experiments import link_systems, options
 from semaphone.experiments.lines import Lines
 from semaphone.experiments.rivals import BaselineSystem
 from semaphone.experiments.systems import LinkSystem
+from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -278,18 +279,7 @@ def _cells(rows: Sequence[tuple[Row, str]], losses: Sequence[float], phase: floa
 
 
 def _print(rows: Sequence[tuple[Row, str]], losses: Sequence[float], phase: float) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    head, cells = _cells(rows, losses, phase)
-    table = Table(box=box.SIMPLE)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left")
-    for row in cells:
-        table.add_row(*row)
-    console = Console()
-    Console(width=max(console.width, 150)).print(table)
+    print_table(*_cells(rows, losses, phase))
 
 
 def _page(
