@@ -164,7 +164,10 @@ def listen(speech: Speech, language: str | None, most_words: int) -> list[Phrase
 
 
 def speak(text: str) -> Speech:
-    """Text read aloud at 16 kHz, the same every time; half a second of silence for nothing. Raises MissingExtraError."""
+    """Text read aloud at 16 kHz, the same every time; half a second of silence for nothing.
+
+    Raises MissingExtraError.
+    """
     if not any(char.isalnum() for char in text):
         return np.zeros(SAMPLE_RATE // 2, np.float32)
     spoken = np.asarray(_voice()(text, seed=0), dtype=np.float32)
