@@ -12,8 +12,8 @@ from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
 from semaphone.controller.base import FixedController
 from semaphone.errors import InputError
-from semaphone.experiments.latency import COMPUTING, Timed, time_baseline, time_link
 from semaphone.experiments.talk import PAUSE, read_talk
+from semaphone.experiments.timing import COMPUTING, Timed, time_baseline, time_link
 from semaphone.packet.format import PacketFormat
 from semaphone.recovery.hold import HoldRecovery
 

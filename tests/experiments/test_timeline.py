@@ -14,7 +14,8 @@ from semaphone.codec.nano_weights import save_nano
 from semaphone.controller.registry import ControllerSpec
 from semaphone.experiments.rivals import BaselineSystem
 from semaphone.experiments.systems import LinkSystem
-from semaphone.experiments.timeline import by_phase, send
+from semaphone.experiments.timeline import send
+from semaphone.experiments.timeline_page import by_phase
 
 
 @pytest.fixture

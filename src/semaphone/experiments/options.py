@@ -15,7 +15,6 @@ from semaphone.errors import InputError, SemaphoneError
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
     from semaphone.experiments.rivals import BaselineSystem
-    from semaphone.experiments.systems import System
 
 LOSSES = "0,0.05,0.1,0.2,0.3"
 QUICK_LOSSES = "0,0.1,0.3"
@@ -220,12 +219,12 @@ def recovery_of(args: argparse.Namespace) -> str:
 
 def rivals_of(
     args: argparse.Namespace, default: Sequence[str] = RIVALS, quick: Sequence[str] = QUICK_RIVALS
-) -> list[System]:
+) -> list[BaselineSystem]:
     """Baselines; of the default ones, those that can be had here. Raises InputError if a named one cannot."""
     from semaphone.experiments.rivals import rival
 
     named = args.rivals is not None
-    found: list[System] = []
+    found: list[BaselineSystem] = []
     for specification in args.rivals.split(",") if named else (quick if args.quick else default):
         if not specification or (not named and specification.startswith("soundstream") and args.lyra is None):
             continue

@@ -99,10 +99,10 @@ class LinkSystem(System):
         link = self.link(channel)
         rate = link.codec.info.sample_rate
         record = Record()
-        heard = np.concatenate(list(simulate([_resampled(speech, RATE, rate)], link, seed, record)))
+        heard = np.concatenate(list(simulate([resampled(speech, RATE, rate)], link, seed, record)))
         report = record.report(link, seed)
         return Sent(
-            _fitted(_resampled(heard, rate, RATE), len(speech)),
+            fitted(resampled(heard, rate, RATE), len(speech)),
             report.token_bps,
             report.payload_bps,
             report.gross_bps,
@@ -112,13 +112,13 @@ class LinkSystem(System):
 
     def link(self, channel: ErasureChannel) -> Link:
         """The link over a channel. Raises InputError for what does not fit together or is not there."""
-        from semaphone.controller.registry import load_controller, padded
+        from semaphone.controller.registry import padded
         from semaphone.link.simulate import Link
 
         codec = codec_named(self.codec)
         form = padded(self.spec, codec.info, form_named(self.codec, self.spacing))
         if self.transmissions is None:
-            controller = load_controller(self.spec, codec.info, form)
+            controller = controller_named(self.spec, self.codec, form)
         else:
             controller = told_controller(self.transmissions, form, channel)
         if not self.protected:
@@ -202,22 +202,24 @@ class CodecSystem(System):
 
         codec = codec_named(self.codec)
         info = codec.info
-        x = _resampled(speech, RATE, info.sample_rate)
+        x = resampled(speech, RATE, info.sample_rate)
         chunks = -(-(len(x) + info.delay) // info.chunk_samples)
         padded = np.pad(x, (0, chunks * info.chunk_samples - len(x)))
         tokens = codec.encode(torch.from_numpy(padded)[None], None, self.codebooks).tokens
         heard = codec.decode(tokens).speech[0].numpy()[info.delay : info.delay + len(x)]
         rate = self.codebooks * info.bits_per_token * info.frame_rate
-        return Sent(_fitted(_resampled(heard, info.sample_rate, RATE), len(speech)), rate, rate, rate, 0, 0)
+        return Sent(fitted(resampled(heard, info.sample_rate, RATE), len(speech)), rate, rate, rate, 0, 0)
 
 
-def _resampled(speech: Samples, from_rate: int, to_rate: int) -> Samples:
+def resampled(speech: Samples, from_rate: int, to_rate: int) -> Samples:
+    """Speech [N] at another rate in Hz."""
     from semaphone.audio import Resampler
 
     return speech if from_rate == to_rate else Resampler(from_rate, to_rate).push(speech, last=True)
 
 
-def _fitted(speech: Samples, length: int) -> Samples:
+def fitted(speech: Samples, length: int) -> Samples:
+    """Cut or filled with silence to [length], and within full scale."""
     return np.pad(speech, (0, max(0, length - len(speech))))[:length].clip(-1.0, 1.0)
 
 
@@ -227,6 +229,14 @@ def codec_named(name: str) -> Codec:
     from semaphone.codec.registry import load_codec
 
     return load_codec(name)
+
+
+@lru_cache(maxsize=32)
+def controller_named(spec: ControllerSpec, codec: str, form: PacketFormat) -> Controller:
+    """A controller for a codec and packets, loaded once in this process; its state is not in it."""
+    from semaphone.controller.registry import load_controller
+
+    return load_controller(spec, codec_named(codec).info, form)
 
 
 @lru_cache(maxsize=8)

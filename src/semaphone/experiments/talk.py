@@ -23,13 +23,8 @@ def read_talk(data: Path, seconds: float) -> Samples:
     Of a folder, the speaker who has most is taken, recording by recording in a fixed order, and then the others.
     Raises InputError if nothing can be read, or less than a second.
     """
-    from semaphone.audio import read_audio
-
-    if data.is_file():
-        speech = read_audio(data, RATE)
-    else:
-        speech = _joined(_by_speaker(data), round(seconds * RATE))
-    speech = speech[: round(seconds * RATE)]
+    wanted = round(seconds * RATE)
+    speech = _beginning(data, wanted) if data.is_file() else _joined(_by_speaker(data), wanted)[:wanted]
     if len(speech) < RATE:
         raise InputError(f"{data} has less than a second of speech to measure on.")
     return speech
@@ -44,8 +39,21 @@ def _by_speaker(root: Path) -> list[Utterance]:
     for one in corpus:
         who = (one.set, one.speaker or one.name)
         size[who] = size.get(who, 0) + one.file.stat().st_size
-    order = sorted(size, key=lambda who: (-size[who], who))
-    return sorted(corpus, key=lambda one: order.index((one.set, one.speaker or one.name)))
+    place = {who: i for i, who in enumerate(sorted(size, key=lambda who: (-size[who], who)))}
+    return sorted(corpus, key=lambda one: place[one.set, one.speaker or one.name])
+
+
+def _beginning(file: Path, samples: int) -> Samples:
+    """The first samples of a recording of any length."""
+    from semaphone.audio import read_blocks
+
+    parts, total = [np.zeros(0, np.float32)], 0
+    for block in read_blocks(file, RATE):
+        parts.append(block)
+        total += len(block)
+        if total >= samples:
+            break
+    return np.concatenate(parts)[:samples]
 
 
 def _joined(corpus: list[Utterance], samples: int) -> Samples:

@@ -23,24 +23,17 @@ from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options
 from semaphone.experiments.lines import Lines
 from semaphone.experiments.rivals import BaselineSystem
-from semaphone.experiments.systems import LinkSystem
-from semaphone.experiments.terminal import print_table
+from semaphone.experiments.systems import RATE, LinkSystem, fitted, resampled
+from semaphone.experiments.timeline_page import METRICS, Row, print_rows, write_rows
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from semaphone.audio import Samples
     from semaphone.channel.erasure import ErasureChannel
 
-RATE = 16_000
 KEY = ("system", "identity", "talk", "channel", "seed", "window")
 LOSSES = "0,0.05,0.2,0.1,0.3,0.1"
 RIVALS = ("opus:6000:60ms", "soundstream:1600")
-METRICS = ("visqol", "plcmos")
 MASK = (8, 3)  # of the fixed controller: the paper's 1.51 kbit/s of tokens
-WIDTH = 0.48  # s over which a rate is averaged
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -110,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
             rows.append((row, system.family))
             players.append((system.name, player(sound)))
             bar.advance(task)
-    _print(rows, losses, phase)
-    _page(rows, speech, losses, phase, players, args)
+    print_rows(rows, losses, phase)
+    write_rows(rows, speech, losses, phase, players, args)
     print(f"results in {lines.path}, figure and page in {args.out}")
     return 0
 
@@ -153,8 +146,7 @@ def _systems(args: argparse.Namespace) -> list[LinkSystem | BaselineSystem]:
         system = LinkSystem(f"{info.name}, {name}", "ours", args.codec, recovery, spec)
         system.link(_nothing_lost())  # is everything there?
         found.append(system)
-    others = options.rivals_of(args, RIVALS)
-    return found + [system for system in others if isinstance(system, BaselineSystem) and system.family != "textlink"]
+    return found + [system for system in options.rivals_of(args, RIVALS) if system.specification != "textlink"]
 
 
 def _nothing_lost() -> ErasureChannel:
@@ -181,18 +173,15 @@ def send(system: LinkSystem | BaselineSystem, speech: Samples, channel: ErasureC
     """A talk at 16 kHz through a system; ours hears of the losses, Opus is told their mean beforehand."""
     if isinstance(system, BaselineSystem):
         return _through_baseline(system, speech, channel, seed)
-    from semaphone.audio import Resampler
     from semaphone.link.feedback import Feedback
     from semaphone.link.simulate import Record, simulate
 
     link = replace(system.link(channel), feedback=Feedback())
     info, record = link.codec.info, Record()
-    there = speech if info.sample_rate == RATE else Resampler(RATE, info.sample_rate).push(speech, last=True)
-    heard = np.concatenate(list(simulate([there], link, seed, record)))
-    if info.sample_rate != RATE:
-        heard = Resampler(info.sample_rate, RATE).push(heard, last=True)
+    heard = np.concatenate(list(simulate([resampled(speech, RATE, info.sample_rate)], link, seed, record)))
+    heard = resampled(heard, info.sample_rate, RATE)
     return Passed(
-        _fitted(heard, len(speech)),
+        fitted(heard, len(speech)),
         [(time, size, gone) for time, size, _, gone in record.packets],
         record.report(link, seed).gross_bps,
         info.chunk_samples / info.sample_rate,
@@ -200,10 +189,6 @@ def send(system: LinkSystem | BaselineSystem, speech: Samples, channel: ErasureC
         tuple("".join(str(int(one)) for one in row) for row in record.status),
         tuple(record.told),
     )
-
-
-def _fitted(speech: Samples, length: int) -> Samples:
-    return np.pad(speech, (0, max(0, length - len(speech))))[:length].clip(-1.0, 1.0).astype(np.float32)
 
 
 def _through_baseline(system: BaselineSystem, speech: Samples, channel: ErasureChannel, seed: int) -> Passed:
@@ -215,7 +200,7 @@ def _through_baseline(system: BaselineSystem, speech: Samples, channel: ErasureC
     gone = [sampler.lost(packet.send_time) for packet in packets]
     heard, _ = baseline.decode([None if g else p for p, g in zip(packets, gone, strict=True)], None, last=True)
     sent = [(packet.send_time, len(packet.payload), lost) for packet, lost in zip(packets, gone, strict=True)]
-    return Passed(_fitted(heard, len(speech)), sent, round(rates(packets, len(speech) / RATE)[2], 1))
+    return Passed(fitted(heard, len(speech)), sent, round(rates(packets, len(speech) / RATE)[2], 1))
 
 
 def _measured(speech: Samples, passed: Passed, args: argparse.Namespace) -> Row:
@@ -247,145 +232,3 @@ def _measured(speech: Samples, passed: Passed, args: argparse.Namespace) -> Row:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-# Table, figure, page.
-
-
-def by_phase(row: Row, metric: str, losses: Sequence[float], phase: float) -> list[float | None]:
-    """The mean score of the windows whose middle lies in each phase."""
-    found: list[float | None] = []
-    for i in range(len(losses)):
-        values = [
-            value
-            for time, value in zip(row["times"], row[metric], strict=True)
-            if i * phase <= time < (i + 1) * phase and value is not None
-        ]
-        found.append(float(np.mean(values)) if values else None)
-    return found
-
-
-def _cells(rows: Sequence[tuple[Row, str]], losses: Sequence[float], phase: float) -> tuple[list[str], list[list[str]]]:
-    from semaphone.experiments.points import title_of
-
-    head = ["system", "payload", "gross"]
-    head += [f"{title_of(metric)}, {loss:.0%}" for metric in METRICS for loss in losses]
-    cells = []
-    for row, _ in rows:
-        scores = [value for metric in METRICS for value in by_phase(row, metric, losses, phase)]
-        shown = ["–" if value is None else f"{value:.2f}" for value in scores]
-        cells.append([row["system"], f"{row['payload_bps'] / 1000:.2f}", f"{row['gross_bps'] / 1000:.2f}", *shown])
-    return head, cells
-
-
-def _print(rows: Sequence[tuple[Row, str]], losses: Sequence[float], phase: float) -> None:
-    print_table(*_cells(rows, losses, phase))
-
-
-def _page(
-    rows: Sequence[tuple[Row, str]],
-    speech: Samples,
-    losses: Sequence[float],
-    phase: float,
-    players: Sequence[tuple[str, str]],
-    args: argparse.Namespace,
-) -> None:
-    from semaphone.experiments.page import paragraph, save, table, write_page
-
-    head, cells = _cells(rows, losses, phase)
-    scorers = ", ".join(f"{name} {version}" for name, version in rows[0][0]["scorers"].items()) if rows else ""
-    heard = "".join(f"<tr><td>{name}</td><td>{sound}</td></tr>" for name, sound in players)
-    parts = [
-        paragraph(
-            f"A talk of {len(speech) / RATE:.0f} s through losses of {', '.join(f'{loss:.0%}' for loss in losses)}, "
-            f"{phase:.1f} s each; every system meets the same bad moments. Scores are those of windows of "
-            f"{args.window:g} s, shown at their middle, so they know of a change {args.window / 2:g} s before it comes."
-        ),
-        save(_figure(rows, speech, losses, phase), args.out, "timeline"),
-        paragraph("Means over the windows whose middle lies in a phase; rates in kbit/s over the whole talk."),
-        table(head, cells),
-        f"<h2>To hear</h2><table>{heard}</table>",
-        paragraph(f"Scorers: {scorers}. Seed {args.seed}."),
-    ]
-    write_page(args.out / "index.html", "One talk through changing losses (LargeSC Fig 9)", parts)
-
-
-def _figure(rows: Sequence[tuple[Row, str]], speech: Samples, losses: Sequence[float], phase: float) -> Any:
-    from matplotlib.figure import Figure
-
-    from semaphone.experiments.points import title_of
-
-    ours = [row for row, family in rows if family == "ours"]
-    heights = [1.5, *[1.0] * len(ours), 1.2, *[1.5] * len(METRICS)]
-    figure = Figure(figsize=(11, 1.55 * sum(heights) + 0.6), layout="constrained")
-    panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
-    _said(panels[0], speech, ours)
-    for axes, row in zip(panels[1:], ours, strict=False):
-        _tokens(axes, row)
-    _rates(panels[1 + len(ours)], rows)
-    for axes, metric in zip(panels[2 + len(ours) :], METRICS, strict=True):
-        _scores(axes, rows, metric, title_of(metric))
-    for axes in panels:
-        for edge in range(1, len(losses)):
-            axes.axvline(edge * phase, color="#222222", linestyle="--", linewidth=1)
-        axes.set_xlim(0, len(speech) / RATE)
-    for i, loss in enumerate(losses):
-        place = ((i + 0.5) * phase, 1.2)
-        panels[0].text(*place, f"{loss:.0%} lost", transform=panels[0].get_xaxis_transform(), ha="center", fontsize=9)
-    panels[-1].set_xlabel("time (s)")
-    return figure
-
-
-def _said(axes: Axes, speech: Samples, ours: Sequence[Row]) -> None:
-    """The original's spectrogram, and behind it what the last of our controllers sent of each chunk."""
-    from semaphone.controller.base import Mask
-    from semaphone.link.plot import importance, spectrogram
-
-    if not ours:
-        spectrogram(axes, speech, RATE, "Said")
-        return
-    row = ours[-1]
-    spectrogram(axes, speech, RATE, f"Said; behind it what was sent: {row['system']}", see_through=True)
-    importance(axes, [Mask(*mask) for mask in row["masks"]], len(row["status"][0]), row["chunk"])
-
-
-def _tokens(axes: Axes, row: Row) -> None:
-    from semaphone.controller.base import Mask
-    from semaphone.link.plot import token_map
-
-    status = np.array([[int(digit) for digit in chunk] for chunk in row["status"]], np.int8)
-    token_map(axes, status, [Mask(*mask) for mask in row["masks"]], row["chunk"])
-    axes.set_title(f"Tokens: {row['system']}", loc="left", fontsize=10)
-
-
-def _look(i: int) -> dict[str, Any]:
-    from semaphone.experiments.pictures import COLOURS, DASHES
-
-    return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-
-
-def _rates(axes: Axes, rows: Sequence[tuple[Row, str]]) -> None:
-    """Payload of every system; lost packets of each as ticks."""
-    end = max(row["seconds"] for row, _ in rows)
-    edges = np.arange(0, end + WIDTH, WIDTH)
-    for i, (row, _) in enumerate(rows):
-        times, sizes = np.array([time for time, *_ in row["packets"]]), [8 * size for _, size, _ in row["packets"]]
-        rate = np.histogram(times, edges, weights=sizes)[0] / WIDTH / 1000
-        look = _look(i)
-        axes.stairs(rate, edges, label=row["system"], linewidth=1.4, **look)
-        gone = [time for time, _, lost in row["packets"] if lost]
-        axes.plot(gone, [-0.35 - 0.3 * i] * len(gone), "|", color=look["color"], markersize=5)
-    axes.set_ylabel("kbit/s")
-    axes.set_title("Payload, and lost packets as ticks", loc="left", fontsize=10)
-    axes.set_ylim(bottom=-0.35 - 0.3 * len(rows))
-    axes.grid(alpha=0.3)
-
-
-def _scores(axes: Axes, rows: Sequence[tuple[Row, str]], metric: str, title: str) -> None:
-    for i, (row, family) in enumerate(rows):
-        values = [np.nan if value is None else value for value in row[metric]]
-        axes.plot(row["times"], values, label=row["system"], linewidth=2.2 if family == "ours" else 1.3, **_look(i))
-    axes.set_ylabel("MOS")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(fontsize=8, loc="upper right", ncols=3, framealpha=0.8)
-    axes.grid(alpha=0.3)
