@@ -54,7 +54,7 @@ def test_more_codebooks_are_nearer_to_the_original(codec, speech):
     distance = MelLoss(16_000)
     far = [float(distance(codec.decode(tokens[:, :k]).speech[:, delay:], speech[:, :-delay])) for k in (1, 4, 8, 16)]
     assert far == sorted(far, reverse=True)
-    assert far[-1] < 0.2  # noise of the same spectrum: 0.3 and more
+    assert far[-1] < 0.17
 
 
 @pytest.mark.slow

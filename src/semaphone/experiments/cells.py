@@ -88,14 +88,6 @@ class Task:
     keep: Path | None = None
 
 
-def prepare() -> None:
-    """One thread and the same treatment of tiny numbers everywhere, so that rows do not depend on who measures."""
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-
-
 @lru_cache(maxsize=2)
 def _speech(path: Path) -> Samples:
     from semaphone.audio import read_audio

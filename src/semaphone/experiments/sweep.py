@@ -23,8 +23,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from semaphone.commands._link import one_thread
 from semaphone.errors import InputError
-from semaphone.experiments.cells import Cell, Row, Task, perform, prepare, scorer_of
+from semaphone.experiments.cells import Cell, Row, Task, perform, scorer_of
 from semaphone.experiments.lines import Lines
 
 Say = Callable[[str], None]
@@ -95,7 +96,7 @@ def measure(tasks: Sequence[Task], results: Results, jobs: int = 1, say: Say = p
         if jobs > 1 and len(tasks) > 1:
             _in_workers(tasks, min(jobs, len(tasks)), take_and_show)
             return
-        prepare()
+        one_thread()  # everywhere, so that rows do not depend on who measures
         for task in tasks:
             take_and_show(task, perform(task))
 
@@ -148,4 +149,4 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and says when to stop
-    prepare()
+    one_thread()
