@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from semaphone.controller.adaptive import mask_at
 from semaphone.controller.base import FixedController, Mask
-from semaphone.controller.masks import hard_mask, prefix_lengths, soft_mask, straight_through
+from semaphone.controller.masks import hard_mask, soft_mask, straight_through
 
 
 def test_masks_equal_the_equations_for_every_importance_and_rate():
@@ -49,7 +50,7 @@ def test_an_empty_mask_has_a_gradient_if_the_slope_comes_first():
 def test_a_token_goes_never_once_or_twice():
     s, c = hard_mask(torch.tensor(3.0), 5), hard_mask(torch.tensor(1.0), 5)
     assert (s + c).tolist() == [2, 1, 1, 0, 0]  # eq 5
-    mask = prefix_lengths(torch.tensor([0.75, 0.25]), 4.0, 5)
+    mask = mask_at(4.0, importance=(0.75, 0.25), num_codebooks=5)
     assert mask == Mask(3, 1)
     assert (mask.sent, mask.twice, mask.transmissions) == (3, 1, 4)
 

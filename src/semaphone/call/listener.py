@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 MARGIN = (0.01, 0.2)  # s from deadline to play, least and most
 CROSSFADE = 0.01  # s, of a splice
 CLOCKS = 0.01  # s by which a block gives way to a loudspeaker with a clock of its own
-NEVER = -1e9
 
 
 class Listener:
@@ -37,7 +36,6 @@ class Listener:
         self.buffer: JitterBuffer | None = None
         self.played = self.silent = self.stretched = self.too_late = self.skipped = 0
         self.captured: tuple[int, float] | None = None  # a timestamp and when it was spoken (s, our loop's clock)
-        self.last_block = NEVER  # when one with speech was played
         self._receiver = Receiver(voice.codec, voice.recovery, voice.form)
         self._state: ReceiverState | None = None
         self._executor = ThreadPoolExecutor(1, "decoder")
@@ -144,7 +142,6 @@ class Listener:
         self.delays.add("playout", max(due.play_at - ready, 0.0))
         if due.waited is None:
             return
-        self.last_block = ready
         self.delays.add("buffer", due.waited)
         if self.captured is not None:
             timestamp, spoken = self.captured

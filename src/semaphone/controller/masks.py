@@ -11,8 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from semaphone.controller.base import Mask
-
 
 def hard_mask(level: Tensor, num_codebooks: int) -> Tensor:
     """H^j(i): 1 where j <= i, else 0 (eqs 5-6). level [...] → [..., N_Q]."""
@@ -43,9 +41,3 @@ def straight_through(level: Tensor, num_codebooks: int, sharpness: float, ahead:
     """
     soft = soft_mask(level + ahead, num_codebooks, sharpness)
     return soft + (hard_mask(level, num_codebooks) - soft).detach()
-
-
-def prefix_lengths(importance: Tensor, rate: float, num_codebooks: int) -> Mask:
-    """Importance [2] of one chunk and L → the lengths of both prefix masks."""
-    counts = hard_mask(rate * importance, num_codebooks).sum(-1).long().tolist()
-    return Mask(int(counts[0]), int(counts[1]))
