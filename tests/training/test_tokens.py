@@ -9,7 +9,15 @@ import torch
 from semaphone.codec.base import CodecInfo, Encoded
 from semaphone.errors import InputError
 from semaphone.training.data import Corpus, Recording
-from semaphone.training.tokens import TokenUtterance, corpus_tokens, open_tokens, token_set, tokenise, write_tokens
+from semaphone.training.tokens import (
+    TokenUtterance,
+    corpus_tokens,
+    joined,
+    open_tokens,
+    token_set,
+    tokenise,
+    write_tokens,
+)
 
 CODEC = "ab" * 32
 
@@ -94,3 +102,18 @@ def test_a_corpus_is_encoded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Ramp, "encode", None)
     again = corpus_tokens(Ramp(), corpus, tmp_path)
     assert [u.name for u in again] == ["a/x.wav", "b/y.wav"]
+
+
+def test_joined_sets_are_their_parts_in_a_row(rng):
+    one, two = token_set(CODEC, 2048, utterances(rng)), token_set(CODEC, 2048, utterances(rng))
+    both = joined([one.split(0.34)[0], two])
+    assert len(both) == 5
+    for found, wanted in zip(both, [*one.split(0.34)[0], *two], strict=True):
+        assert np.array_equal(found.tokens, wanted.tokens)
+        assert found.text is not None
+        assert wanted.text is not None
+        assert np.array_equal(found.text, wanted.text)
+    assert joined([one]) is one
+    assert joined([one, token_set(CODEC, 2048, utterances(rng, text=False))])[0].text is None
+    with pytest.raises(InputError, match="different codecs"):
+        joined([one, token_set("cd" * 32, 2048, utterances(rng))])

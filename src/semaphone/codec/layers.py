@@ -33,12 +33,11 @@ class CausalConv(nn.Module):
         # Biases of the usual size would be louder than a quiet signal, and the norm after it would pass on little else.
         nn.init.zeros_(_present(self.conv.bias))
         self.inputs, self.past = inputs, kernel - stride
-        self.taps: Tensor | None = None
+        self.kept: Tensor | None = None
 
     def freeze(self) -> None:
-        """The weights change no more: keep those of a depthwise convolution as few frames want them."""
-        if self.conv.groups > 1:
-            self.taps = self._taps()
+        """The weights change no more: keep them as few frames want them."""
+        self.kept = self._taps() if self.conv.groups > 1 else by_columns(self.conv.weight.flatten(1))
 
     def _taps(self) -> Tensor:
         # Taps first: channels side by side are what a processor sums fastest.
@@ -56,16 +55,26 @@ class CausalConv(nn.Module):
         weight, bias = self.conv.weight, _present(self.conv.bias)
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
         if self.conv.groups > 1:
-            taps = self.taps if self.taps is not None else self._taps()
+            taps = self.kept if self.kept is not None else self._taps()
             return (frames.movedim(-1, 0) * taps).sum(0) + bias, past
-        return F.linear(frames.flatten(2), weight.flatten(1), bias), past
+        return F.linear(frames.flatten(2), self.kept if self.kept is not None else weight.flatten(1), bias), past
+
+
+def by_columns(weight: Tensor) -> Tensor:
+    """The same matrix [out, in], column by column in memory: for 8 to 32 frames the product takes a third less time.
+
+    It also rounds alike for any number of frames from two on, which row by row it does not.
+    """
+    return weight.T.contiguous().T
 
 
 def freeze(module: nn.Module) -> None:
-    """Prepare all convolutions inside for use without training."""
+    """Prepare everything inside for use, in place; it can be neither trained nor saved after that."""
     for part in module.modules():
-        if isinstance(part, CausalConv):
+        if isinstance(part, CausalConv | ConvNeXt):
             part.freeze()
+        elif isinstance(part, nn.Linear):
+            part.weight.data = by_columns(part.weight.data)
 
 
 class ConvNeXt(nn.Module):
@@ -81,11 +90,20 @@ class ConvNeXt(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.scale = nn.Parameter(torch.full((width,), scale))
+        self.scaled = False
+
+    def freeze(self) -> None:
+        """The weights change no more: the scale becomes part of the layer before it."""
+        if not self.scaled:
+            self.narrow.weight.data = self.narrow.weight.data * self.scale.data[:, None]
+            self.narrow.bias.data = self.narrow.bias.data * self.scale.data
+            self.scale.data = torch.ones_like(self.scale.data)
+            self.scaled = True
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, state = self.depthwise(x, state)
         y = self.narrow(F.gelu(self.widen(self.norm(y))))
-        return x + self.scale * y, state
+        return x + (y if self.scaled else self.scale * y), state
 
 
 class Upsample(nn.Module):

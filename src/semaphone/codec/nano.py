@@ -9,6 +9,7 @@ The decoder's windows reach two hops beyond their frame, so decoded speech lags 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -193,7 +194,7 @@ class NanoCodec:
     """The nano codec behind the `Codec` protocol."""
 
     def __init__(self, model: NanoModel) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)  # it is prepared in place
         self.model.quantizer.freeze()
         self.model.decoder.pitch.double()
         freeze(self.model)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.progress import Progress
+    from torch import Tensor
 
     from semaphone.codec.base import Codec
     from semaphone.training.data import Corpus
@@ -37,6 +38,13 @@ def register(parts: Any) -> None:
     parser.add_argument("--moshi", metavar="FOLDER-OR-ID", help="Moshi's weights in transformers' format")
     parser.add_argument("--precision", choices=["bfloat16", "int8"], default="bfloat16", help="of Moshi's weights")
     parser.add_argument("--lora-rank", type=_link.whole, default=8, metavar="R", help="rank of Moshi's adapters")
+    parser.add_argument(
+        "--versions",
+        type=_link.whole,
+        default=2,
+        metavar="N",
+        help="hear all speech N more times, at other speeds, levels and chunk borders (nano; default: 2)",
+    )
     parser.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     parser.set_defaults(run=run)
@@ -52,11 +60,10 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     codec = load_codec(args.codec or ("nano" if args.model == "nano" else "mimi"))
     with progress() as bar:
-        tokens = _tokens(args, out, codec, bar)
         if args.model == "nano":
-            result = _train_nano(args, codec, tokens, out, bar)
+            result = _train_nano(args, codec, out, bar)
         else:
-            result = _train_moshi(args, codec, tokens, out, bar)
+            result = _train_moshi(args, codec, out, bar)
     print(f"results in {result}")
     return 0
 
@@ -77,15 +84,20 @@ def corpus_of(data: str, cache: Path, bar: Progress) -> Corpus:
     return prepare_corpus(Path(data), cache, None, report, want_f0=False)
 
 
-def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress) -> TokenSet:
+def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress, versions: int = 0) -> list[TokenSet]:
+    """The tokens of all recordings, and of other versions of them."""
     from pathlib import Path
 
     from semaphone.training.tokens import corpus_tokens
 
     cache = Path(args.cache) if args.cache else out / "cache"
     corpus = corpus_of(args.data, cache, bar)
-    bar.add_task("making tokens", total=None)
-    return corpus_tokens(codec, corpus, cache / "tokens")
+    task = bar.add_task("making tokens", total=1 + versions)
+    sets = []
+    for version in range(1 + versions):
+        sets.append(corpus_tokens(codec, corpus, cache / "tokens", version))
+        bar.update(task, advance=1)
+    return sets
 
 
 def reporter(bar: Progress, total: int) -> Report:
@@ -102,12 +114,13 @@ def reporter(bar: Progress, total: int) -> Report:
     return report
 
 
-def _train_nano(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: Path, bar: Progress) -> Path:
+def _train_nano(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress) -> Path:
     from dataclasses import fields, replace
 
     from semaphone.commands.train import settings
     from semaphone.recovery.rq_config import RQTransformerConfig
     from semaphone.training.recovery import RecoveryTraining, train_recovery
+    from semaphone.training.tokens import joined
 
     defaults = RecoveryTraining()
     known = {f.name: getattr(defaults, f.name) for f in fields(RecoveryTraining) if f.name not in ("model", "survival")}
@@ -116,12 +129,26 @@ def _train_nano(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: P
         codec=info.fingerprint, num_codebooks=info.num_codebooks, codebook_size=info.codebook_size
     )
     c = replace(settings(RecoveryTraining, known, args.set), model=model)
-    train, dev = tokens.split(0.03)
+    # The dev set's utterances are left out of every version; what is looked at is the original.
+    parts = [tokens.split(0.03) for tokens in _tokens(args, out, codec, bar, args.versions)]
+    train, dev = joined([part[0] for part in parts]), parts[0][1]
     until = c.steps if args.steps is None else args.steps
-    return train_recovery(c, train, out, dev, until, reporter(bar, until))
+    return train_recovery(c, train, out, dev, until, reporter(bar, until), _entries(codec))
 
 
-def _train_moshi(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: Path, bar: Progress) -> Path:
+def _entries(codec: Codec) -> Tensor | None:
+    """Where tokens lie [N_Q, K, C], if the codec is one of nano's kind."""
+    import torch
+
+    from semaphone.codec.nano import NanoCodec
+
+    if not isinstance(codec, NanoCodec):
+        return None
+    quantizer = codec.model.quantizer
+    return torch.stack([quantizer.book(k).entries for k in range(quantizer.num_codebooks)])
+
+
+def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress) -> Path:
     from dataclasses import fields, replace
 
     from semaphone.commands.train import settings
@@ -138,4 +165,4 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, tokens: TokenSet, out: 
     model = load_moshi(args.moshi, codec, args.precision, report=bar.console.print, training=(c.rank, c.rows))
     add_lora(model, rank=c.rank, alpha=c.alpha, depth=c.depth)
     until = c.steps if args.steps is None else args.steps
-    return train_lora(c, model, tokens, out, until, reporter(bar, until))
+    return train_lora(c, model, _tokens(args, out, codec, bar)[0], out, until, reporter(bar, until))

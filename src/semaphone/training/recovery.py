@@ -34,6 +34,7 @@ from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import save
+from semaphone.training.recovery_start import start_from_entries
 from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 from semaphone.training.survival import Survival, draw_status
 from semaphone.training.tokens import TokenSet, TokenUtterance
@@ -230,8 +231,11 @@ def token_entropy(model: RQTransformer, hidden: Tensor, tokens: Tensor, target: 
 class RecoveryTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
-    def __init__(self, c: RecoveryTraining, tokens: TokenSet, out: Path) -> None:
-        """Raises InputError if the tokens do not fit the model, or a checkpoint in `out` is of another run."""
+    def __init__(self, c: RecoveryTraining, tokens: TokenSet, out: Path, entries: Tensor | None = None) -> None:
+        """`entries` [N_Q, K, C] of the codec start the tables (training/recovery_start.py).
+
+        Raises InputError if the tokens do not fit the model, or a checkpoint in `out` is of another run.
+        """
         if (tokens.num_codebooks, tokens.codebook_size) != (c.model.num_codebooks, c.model.codebook_size):
             raise InputError(
                 f"The tokens have {tokens.num_codebooks} codebooks of {tokens.codebook_size} entries, the recovery "
@@ -241,6 +245,8 @@ class RecoveryTrainer:
         torch.manual_seed(c.seed)
         self.c, self.tokens, self.out = c, tokens, out
         self.model = RQTransformer(c.model)
+        if entries is not None:
+            start_from_entries(self.model, entries)
         self.model.dropout.p = c.dropout
         self.losses = Losses(self.model, c)
         self.step = 0
@@ -318,15 +324,17 @@ def train_recovery(
     dev: TokenSet | None = None,
     until: int | None = None,
     report: Report = lambda step, row: None,
+    entries: Tensor | None = None,
 ) -> Path:
     """Train until step `until` (default: `c.steps`), from the newest checkpoint in `out` if there is one.
 
     Writes log.jsonl, checkpoint.pt and recovery.safetensors (averaged weights, 8 bits); returns the latter's path.
+    `entries` [N_Q, K, C] of the codec's codebooks start the tables.
     `dev` is looked at every `dev_every` steps and at the end (see training/recovery_dev.py).
     """
     from semaphone.training.recovery_dev import evaluate
 
-    trainer = RecoveryTrainer(c, tokens, out)
+    trainer = RecoveryTrainer(c, tokens, out, entries)
     last = c.steps if until is None else min(until, c.steps)
 
     def look(step: int) -> dict[str, Any] | None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,10 +186,36 @@ def tokenise(
         yield TokenUtterance(torch.cat(parts, 1).numpy().astype(np.int16), None, name, group)
 
 
-def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path) -> TokenSet:
-    """Tokens of a corpus cache: read from below `folder` if this codec has been there, otherwise made and kept."""
+def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path, version: int = 0) -> TokenSet:
+    """Tokens of a corpus cache: read from below `folder` if this codec has been there, otherwise made and kept.
+
+    `version` 0 is the corpus as it is, every other one the same words said differently (training/versions.py).
+    """
+    from semaphone.training.versions import another
+
+    if version:
+        folder = folder / f"version-{version}"
     cache = folder / codec.info.fingerprint[:16]
     if not (cache / "index.json").exists():
-        recordings = ((r.file, r.group, corpus.speech(r)) for r in corpus.recordings)
+        recordings = (
+            (r.file, r.group, another(corpus.speech(r), version, n) if version else corpus.speech(r))
+            for n, r in enumerate(corpus.recordings)
+        )
         write_tokens(folder, codec.info.fingerprint, codec.info.codebook_size, tokenise(codec, recordings))
     return open_tokens(cache, codec.info.fingerprint)
+
+
+def joined(sets: Sequence[TokenSet]) -> TokenSet:
+    """Several sets of one codec's tokens as one. Text is kept if all of them have it."""
+    first = sets[0]
+    if len(sets) == 1:
+        return first
+    if len({(s.codec, s.codebook_size, s.num_codebooks) for s in sets}) > 1:
+        raise InputError("Tokens of different codecs cannot be joined.")
+    entries, position = [], 0
+    for s in sets:
+        entries += [replace(e, start=e.start + position) for e in s._entries]
+        position += len(s._tokens)
+    texts = [s._text for s in sets if s._text is not None]
+    text = np.concatenate(texts) if len(texts) == len(sets) else None
+    return TokenSet(first.codec, first.codebook_size, np.concatenate([s._tokens for s in sets]), text, tuple(entries))

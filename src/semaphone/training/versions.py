@@ -1,0 +1,33 @@
+"""The same speech said differently: what a model of tokens hears when its corpus is small.
+
+The speed (and with it the pitch), the level, the tone, and where the borders of chunks fall: for the codec all of
+them make other tokens, for the listener hardly another recording.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPEED = 0.12  # most by which speech gets faster or slower
+GAIN_DB = (-10.0, 5.0)
+TILT_DB = 4.0  # most by which the upper half of the spectrum gets louder or softer
+
+
+def another(speech: NDArray[np.float32], version: int, number: int) -> NDArray[np.float32]:
+    """Version `version` (1, 2, ...) of recording `number` of a corpus: speech [T] at 16 kHz → [T'], in [-1, 1].
+
+    The same numbers give the same version.
+    """
+    import soxr
+
+    rng = np.random.default_rng([version, number])
+    speed = 1.0 + rng.uniform(-SPEED, SPEED)
+    gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
+    tilt = 10.0 ** (rng.uniform(-TILT_DB, TILT_DB) / 20.0) - 1.0
+    shift = int(rng.integers(0, 1_280))
+    x = soxr.resample(np.pad(speech, (shift, 0)), 16_000 * speed, 16_000)
+    high = x - 0.5 * (x + np.pad(x, (1, 0))[:-1])  # half of the difference: nothing at 0 Hz, everything at 8 kHz
+    x = gain * (x + tilt * high)
+    out: NDArray[np.float32] = (x / max(1.0, float(np.abs(x).max(initial=0.0)))).astype(np.float32)
+    return out
