@@ -3,8 +3,8 @@
     semaphone experiment codec-quality --data recordings/ --out results/ [--lyra FOLDER] [--limit 20]
 
 nano at 4, 8, 12 and 16 codebooks beside Opus, Codec 2, Lyra v2 (where its models are) and Mimi (where its weights
-are), over the same recordings. The rate of nano and Mimi is that of their tokens alone; `rate-distortion` sends
-packets. Words are judged against what Whisper hears in the original.
+are), over the same recordings, all together and by group. The rate of nano and Mimi is that of their tokens alone;
+`rate-distortion` sends packets. Words are judged against what Whisper hears in the original.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError
 from semaphone.experiments import options
-from semaphone.experiments.points import title_of
-from semaphone.experiments.study import Corpus, PanelPlan, Picture, Study, run_study
+from semaphone.experiments.groups import by_group
+from semaphone.experiments.points import said, title_of
+from semaphone.experiments.study import Corpus, Measured, PanelPlan, Picture, Study, run_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from semaphone.experiments.systems import System
 
 METRICS = ("visqol", "pesq", "plcmos", "wer", "phone_error_rate", "log_f0_rmse", "speaker_similarity")
+PAIRS = (("nano 8", 6000), ("nano 16", 8000), ("nano 8", 12000), ("nano 16", 12000))  # with Opus at that rate
 FAMILIES = ("nano", "opus", "codec2", "lyra", "mimi")
 
 
@@ -70,5 +72,30 @@ def run(args: argparse.Namespace) -> int:
     found = list(systems(args))
     weathers = [options.Weather("uniform", 0.0)]
     about = ["Codecs alone, without packets or losses."]
-    study = Study("codec-quality", "Codec quality", about, found, weathers, [corpus], metrics, pictures)
+    study = Study(
+        "codec-quality",
+        "Codec quality",
+        about,
+        found,
+        weathers,
+        [corpus],
+        metrics,
+        pictures,
+        verdicts,
+        lambda measured: [by_group(measured)],
+    )
     return run_study(study, args)
+
+
+def verdicts(measured: Measured) -> list[str]:
+    """nano less Opus at several times its rate, paired."""
+    study = measured.study
+    sentences = []
+    for name, rate in PAIRS:
+        ours = next((system for system in study.systems if system.name == name), None)
+        theirs = next((s for s in study.systems if s.name.startswith(f"Opus {rate // 1000} kbit/s")), None)
+        if ours is not None and theirs is not None:
+            differences = [(m, measured.difference(ours, theirs, study.weathers[0], m)) for m in study.metrics]
+            shown = ", ".join(f"{title_of(metric)} {said(interval, metric)}" for metric, interval in differences)
+            sentences.append(f"{ours.name} − {theirs.name}: {shown}.")
+    return sentences

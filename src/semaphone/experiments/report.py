@@ -13,12 +13,19 @@ from semaphone.experiments.terminal import print_table
 
 if TYPE_CHECKING:
     from semaphone.experiments.options import Weather
-    from semaphone.experiments.study import Corpus, Measured
+    from semaphone.experiments.study import Corpus, Measured, Table
 
 _MOST_PLAYERS = 80
 
 
-def write_report(measured: Measured, sentences: Sequence[str], kept: dict[str, Path], out: Path, facts: str) -> None:
+def write_report(
+    measured: Measured,
+    tables: Sequence[Table],
+    sentences: Sequence[str],
+    kept: dict[str, Path],
+    out: Path,
+    facts: str,
+) -> None:
     """Figures as SVG and PNG, and index.html."""
     from semaphone.experiments.study import draw
 
@@ -31,6 +38,7 @@ def write_report(measured: Measured, sentences: Sequence[str], kept: dict[str, P
     for corpus in study.corpora:
         parts += [f"<h3>{html.escape(corpus.name)}</h3>"] if len(study.corpora) > 1 else []
         parts.append(_table(measured, corpus))
+    parts += [f"<h3>{html.escape(one.title)}</h3>{table(one.head, one.rows)}" for one in tables]
     parts.append(paragraph(facts))
     parts += _players(measured, kept)
     write_page(out / "index.html", study.title, parts)

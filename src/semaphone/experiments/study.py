@@ -74,6 +74,15 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table beside the one of all figures."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Study:
     """The plan of an experiment."""
 
@@ -86,6 +95,7 @@ class Study:
     metrics: tuple[str, ...]
     pictures: Sequence[Picture]
     verdicts: Callable[[Measured], list[str]] | None = None  # sentences about what was found
+    tables: Callable[[Measured], list[Table]] | None = None
     players: bool = True
 
 
@@ -114,6 +124,7 @@ def run_study(study: Study, args: argparse.Namespace) -> int:
     """Measures what is not measured yet, says what was found, writes figures and the page into `args.out`."""
     from semaphone.experiments.options import jobs_of
     from semaphone.experiments.report import print_tables, write_report
+    from semaphone.experiments.terminal import print_table
 
     if not study.systems:
         raise InputError("No system is left to measure.")
@@ -124,10 +135,13 @@ def run_study(study: Study, args: argparse.Namespace) -> int:
     measure(tasks, results, jobs_of(args))
     measured = _gather(study, cells, results)
     print_tables(measured)
+    tables = study.tables(measured) if study.tables is not None else []
+    for table in tables:
+        print_table(table.head, table.rows, table.title, width=160)
     sentences = study.verdicts(measured) if study.verdicts is not None else []
     for sentence in sentences:
         print(sentence)
-    write_report(measured, sentences, kept, args.out, _facts(study, args))
+    write_report(measured, tables, sentences, kept, args.out, _facts(study, args))
     print(f"rows in {results.path}, figures and page in {args.out}")
     return 0
 
