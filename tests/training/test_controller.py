@@ -7,6 +7,7 @@ import torch
 from tests.codec.tiny import tiny_codec
 
 from semaphone.controller.adaptive import load
+from semaphone.controller.masks import hard_mask
 from semaphone.errors import InputError
 
 pytest.importorskip("transformers")
@@ -21,6 +22,7 @@ from semaphone.training.controller import (
     arrival,
     draw,
     sends,
+    spending,
     train_controller,
 )
 from semaphone.training.data import CHUNK, Corpus, Recording
@@ -42,7 +44,7 @@ SMALL = RQTransformerConfig(
     depth_ffn=16,
     token_width=4,
 )
-C = ControllerTraining(batch=4, crop=10, window=4, heard=2, steps=6, every=3, dev_every=3, warmup=2)
+C = ControllerTraining(budgets=(0.0, 0.0), batch=4, crop=10, window=4, heard=2, steps=6, every=3, dev_every=3, warmup=2)
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +171,20 @@ def test_what_does_not_fit(parts, material, tmp_path):
         replace(C, gamma=-1.0)
     with pytest.raises(InputError, match="deeper at most 1"):
         replace(C, deeper=0.0)
+
+
+def test_a_budget_is_spent_whatever_the_network_says():
+    torch.manual_seed(2)
+    importance = torch.rand(5, 40, 2, requires_grad=True)
+    budget = torch.tensor([0.5, 2.0, 8.0, 20.0, 40.0])
+    level = spending(importance, budget, 16)
+    made = hard_mask(level.detach(), 16).sum((-2, -1)).mean(1)
+    assert bool((made <= budget).all())
+    assert bool((made[:4] > budget[:4] - 0.3).all())
+    assert float(made[4]) == 32  # everything twice
+    # More for all is more for none; more for one is less for the others.
+    level[2].sum().backward()
+    assert importance.grad is not None
+    assert float((importance.grad[2] * importance[2]).sum().detach()) == pytest.approx(0.0, abs=1e-3)
+    (one,) = torch.autograd.grad(spending(importance, budget, 16)[2, 3, 0], importance)
+    assert float(one[2, 3, 0]) > 0 > float(one[2, 4, 1])

@@ -10,6 +10,9 @@ with a = 1 − p if it goes once, 1 − p r if it goes twice → the recovery mo
 where a token enters the codec's sum with a, and the model's guess with 1 − a. A crop is read as a whole, but only
 a few chunks of it are recovered and rendered. A quarter of the crops lose nothing.
 
+With `budgets` a crop has a number of transmissions to spend instead of a price for each (γ): L is what spends them, as
+the sender's rate control finds it, and the network learns nothing but who gets them.
+
     train_controller(ControllerTraining(), parts, material, Path("run"))
 
 resumes from the newest checkpoint in `run`; log.jsonl holds the losses and what the controller sends.
@@ -55,7 +58,8 @@ class ControllerTraining:
     crop: int = 50  # chunks of 80 ms that controller and recovery read, 4 s
     window: int = 12  # chunks of each crop that are recovered
     heard: int = 6  # crops a step whose window is rendered, too
-    gamma: float = 0.3  # γ of eq 20: what a transmission costs
+    budgets: tuple[float, float] = (2.0, 24.0)  # transmissions a chunk, uniform between the two; 0, 0: a price instead
+    gamma: float = 0.3  # γ of eq 20: what a transmission costs where there is no budget
     semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
     deeper: float = 0.8  # factor from an acoustic token's λ to that of the next one
     reconstruction: float = 10.0  # ρ, weight of the codec's reconstruction loss; 0: without
@@ -80,6 +84,8 @@ class ControllerTraining:
             raise InputError("The window of a training lies within its crop, and no more crops are heard than drawn.")
         if not 0 <= self.losses[0] <= self.losses[1] < 1 or not 0 <= self.lossy <= 1 or not 0 <= self.bursty <= 1:
             raise InputError("Loss rates of a training lie in [0, 1), the smaller one first, and shares in [0, 1].")
+        if not (0 < self.budgets[0] <= self.budgets[1] or self.budgets == (0, 0)):
+            raise InputError("Budgets of a training are above 0, the smaller one first, or both 0.")
         if min(self.gamma, self.reconstruction, self.semantic) < 0 or self.sharpness <= 0 or not 0 < self.deeper <= 1:
             raise InputError(
                 "Weights of losses in a training are not negative, its sharpness is above 0, and deeper at most 1."
@@ -104,7 +110,7 @@ class Batch:
     first: int  # where the windows begin, the same in all crops
     p: Tensor  # [B]
     r: Tensor  # [B]
-    rate: Tensor  # [B], L
+    rate: Tensor  # [B], L, or with budgets the transmissions a chunk
 
 
 def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
@@ -117,7 +123,8 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
         crops.append(material.crop(int(i), begin, c.crop))
     p = rng.uniform(*c.losses, c.batch) * (rng.random(c.batch) < c.lossy)
     r = np.where(rng.random(c.batch) < c.bursty, rng.uniform(p, 1.0), p)
-    rate = rng.uniform(1.0, material.tokens.num_codebooks, c.batch)
+    low, high = c.budgets if any(c.budgets) else (1.0, float(material.tokens.num_codebooks))
+    rate = rng.uniform(low, high, c.batch)
     speech = None
     heard = [crop.speech for crop in crops[: c.heard] if crop.speech is not None]
     if heard:
@@ -141,6 +148,21 @@ def arrival(masks: Tensor, p: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     return (sent - twice) * (1 - p) + twice * (1 - p * r), sent
 
 
+def spending(importance: Tensor, budget: Tensor, num_codebooks: int) -> Tensor:
+    """L · I of crops with importance [B, T, 2] that make `budget` [B] transmissions a chunk on average, [B, T, 2].
+
+    As far as whole tokens can. Its gradient is that of sharing a fixed sum: what one chunk gets another one lacks.
+    """
+    fixed = importance.detach()
+    low, high = torch.zeros_like(budget), 1_000 * num_codebooks / fixed.amax((1, 2)).clamp(min=1e-4)
+    for _ in range(32):
+        middle = 0.5 * (low + high)
+        made = torch.floor(middle[:, None, None] * fixed).clamp(max=num_codebooks).sum(-1).mean(1)
+        low, high = torch.where(made <= budget, middle, low), torch.where(made <= budget, high, middle)
+    total = importance.sum((1, 2), keepdim=True)
+    return low[:, None, None] * importance * (total.detach() / total)
+
+
 class Losses:
     """Eq 20 and the reconstruction loss for a batch."""
 
@@ -154,12 +176,15 @@ class Losses:
         """`loss` and what it is made of: `entropy`, `transmissions` a chunk, `mel`; and `copies` a chunk."""
         c = self.c
         importance, _ = self.net(batch.latents, batch.p[:, None].expand(batch.latents.shape[:2]))
-        level = batch.rate[:, None, None] * importance
+        if any(c.budgets):
+            level = spending(importance, batch.rate, self.net.config.num_codebooks)
+        else:
+            level = batch.rate[:, None, None] * importance
         masks = straight_through(level, self.net.config.num_codebooks, c.sharpness, c.ahead)
         a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
         entropy, guess = self._entropy(batch, a, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
-        loss = entropy + c.gamma * found["transmissions"]
+        loss = entropy + (0.0 if any(c.budgets) else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
             found["mel"] = self._distance(batch, a, guess)
             loss = loss + c.reconstruction * found["mel"]
