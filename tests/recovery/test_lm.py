@@ -71,8 +71,8 @@ def test_received_tokens_come_out_untouched_with_weight_1():
 
 def test_unsent_tokens_are_predicted_or_left_out():
     chunks = [chunk(RECEIVED, RECEIVED, LOST, UNSENT, UNSENT)]
-    on, _ = play(recovery(), chunks)
-    off, _ = play(recovery(LmSettings(predict_unsent=False)), chunks)
+    on, _ = play(recovery(LmSettings(predict_unsent=True, confidence=0.0)), chunks)
+    off, _ = play(recovery(LmSettings(predict_unsent=False, confidence=0.0)), chunks)
     assert on[0].weight.tolist() == [[1, 1, 1, 1, 1]]
     assert off[0].weight.tolist() == [[1, 1, 1, 0, 0]]
 
@@ -87,7 +87,7 @@ def test_unknown_tokens_beyond_those_sent_lately_count_as_unsent():
 
 def test_long_losses_fade_and_speech_returns_smoothly():
     chunks = [chunk(*GOOD)] * 3 + [chunk(*GONE)] * 20 + [chunk(*GOOD)] * 3
-    out, _ = play(recovery(), chunks)
+    out, _ = play(recovery(LmSettings(confidence=0.0)), chunks)
     gain = [float(r.gain) for r in out]
     assert gain[:5] == [1.0] * 5  # the first two lost chunks at full loudness
     assert all(a >= b for a, b in itertools.pairwise(gain[4:23]))

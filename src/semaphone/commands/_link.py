@@ -77,7 +77,9 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
 def add_recovery_option(parser: argparse.ArgumentParser) -> None:
     """What fills the gaps."""
     parser.add_argument(
-        "--recovery", default="hold", help="what stands in for lost tokens: hold (default), none, or a file of weights"
+        "--recovery",
+        help="what stands in for lost tokens: lm (a language model; default where there are weights for the codec), "
+        "hold, none, or a file of weights",
     )
 
 
@@ -147,11 +149,18 @@ def codec_of(args: argparse.Namespace) -> Codec:
     return load_codec(args.codec)
 
 
+def recovery_name(args: argparse.Namespace, info: CodecInfo) -> str:
+    """The recovery that the options ask for, by name."""
+    from semaphone.recovery.registry import default_recovery
+
+    return str(args.recovery or default_recovery(info))
+
+
 def recovery_of(args: argparse.Namespace, info: CodecInfo) -> Recovery:
     """The recovery that the options ask for."""
     from semaphone.recovery.registry import load_recovery
 
-    return load_recovery(args.recovery, info)
+    return load_recovery(recovery_name(args, info), info)
 
 
 def suffix(path: str) -> str:

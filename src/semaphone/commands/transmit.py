@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         for block in simulate(said.listen(counted(blocks, bar, task)), link, args.seed, record):
             heard.add(block)
             out.write(block)
-    report = record.report(link, args.seed, args.recovery)
+    report = record.report(link, args.seed, _link.recovery_name(args, info))
     _write_report(args.report, report)
     _write_plot(args.plot, report, record, said, heard, info.sample_rate, info.chunk_samples)
     if args.output != "-":

@@ -213,7 +213,7 @@ def _nano_recovery(path: str | None, info: CodecInfo) -> RQTransformer:
     if path is not None and path.endswith(".safetensors"):
         return rq_weights.load(path, info.fingerprint)
     try:
-        return rq_weights.load(WEIGHTS / "nano-recovery.safetensors", info.fingerprint)
+        return rq_weights.load(WEIGHTS, info.fingerprint)
     except InputError:
         config = RQTransformerConfig(num_codebooks=info.num_codebooks, codebook_size=info.codebook_size)
         with torch.device("meta"):  # a shape without numbers

@@ -29,7 +29,7 @@ from semaphone.link.plot import plot_link
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.metrics.scores import evaluate
 from semaphone.packet.format import PacketFormat
-from semaphone.recovery.registry import load_recovery
+from semaphone.recovery.registry import default_recovery, load_recovery
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
@@ -71,7 +71,7 @@ class Demo:
     speech: Samples  # 16 kHz
     text: str | None  # what is said, if it is known
     codec: str = "nano"
-    recovery: str = "hold"
+    recovery: str | None = None  # None: the language model where its weights are
     controller: ControllerSpec = field(default_factory=ControllerSpec)
     seed: int = 7
 
@@ -96,12 +96,13 @@ def _semaphone(demo: Demo, codec: Codec, loss: float) -> tuple[Row, dict[str, An
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
     spec = decided(demo.controller, info)
     form = padded(spec, info, form)
-    controller, recovery = load_controller(spec, info, form), load_recovery(demo.recovery, info)
+    filler = demo.recovery or default_recovery(info)
+    controller, recovery = load_controller(spec, info, form), load_recovery(filler, info)
     feedback = None if spec.kind == "fixed" else Feedback()
     link = Link(codec, controller, form, recovery, parse_channel(f"uniform:{loss}"), feedback, spec.pauses)
     record = Record()
     heard = np.concatenate(list(simulate([demo.speech], link, demo.seed, record)))
-    report = record.report(link, demo.seed, demo.recovery)
+    report = record.report(link, demo.seed, filler)
     name = f"semaphone-{round(100 * loss):02d}.wav"
     _write(demo.out / name, heard)
     if loss == LOSSES[-1]:

@@ -81,7 +81,7 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
 def add_link_options(parser: argparse.ArgumentParser) -> None:
     """The link."""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
-    parser.add_argument("--recovery", default="best", help="lm, hold, none or a file of weights (default: lm if there)")
+    parser.add_argument("--recovery", help="lm, hold, none or a file of weights (default: lm if there)")
     add_spacing_option(parser)
     parser.add_argument(
         "--controllers", metavar="LIST", help="fixed,adaptive: what decides how much is sent (default: those there)"
@@ -202,19 +202,13 @@ def _lacks(metric: str) -> str:
 
 
 def recovery_of(args: argparse.Namespace) -> str:
-    """The recovery that is asked for; `best` is the language model where its weights are, else hold."""
+    """The recovery that is asked for; without a name, the language model where its weights are, else hold."""
     from semaphone.experiments.systems import codec_named, recovery_named
+    from semaphone.recovery.registry import default_recovery
 
-    codec_named(args.codec)
-    if args.recovery != "best":
-        recovery_named(args.recovery, args.codec)
-        return str(args.recovery)
-    try:
-        recovery_named("lm", args.codec)
-    except SemaphoneError as error:
-        print(f"recovery: hold ({error})")
-        return "hold"
-    return "lm"
+    name = args.recovery or default_recovery(codec_named(args.codec).info)
+    recovery_named(name, args.codec)
+    return str(name)
 
 
 def rivals_of(

@@ -51,8 +51,8 @@ class LmSettings:
     """How the model is used."""
 
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
-    predict_unsent: bool = True  # predict what the controller left out, too
-    confidence: float = 0.0  # weight of a guessed token: its probability to this power (0: always 1)
+    predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
+    confidence: float = 0.15  # weight of a guessed token: its probability to this power (0: always 1)
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
     fade: Fade = Fade()  # the way out of long losses and back
 

@@ -8,8 +8,17 @@ from semaphone.codec.base import CodecInfo
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovery
 
-NAMES = ("hold", "none")
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+NAMES = ("lm", "hold", "none")
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "nano-recovery.safetensors"
+
+
+def default_recovery(info: CodecInfo) -> str:
+    """What a receiver uses when nobody says: `lm` if the package has weights for the codec's tokens, else `hold`."""
+    if not WEIGHTS.is_file():
+        return "hold"
+    from semaphone.recovery.rq_weights import fits
+
+    return "lm" if fits(WEIGHTS, info.fingerprint) else "hold"
 
 
 def load_recovery(name: str, info: CodecInfo) -> Recovery:
@@ -23,7 +32,7 @@ def load_recovery(name: str, info: CodecInfo) -> Recovery:
         return HoldRecovery()
     if name == "none":
         return NoRecovery()
-    path = WEIGHTS / "nano-recovery.safetensors" if name == "lm" else Path(name)
+    path = WEIGHTS if name == "lm" else Path(name)
     if name == "lm" or path.suffix == ".safetensors":
         return _language_model(path, info)
     raise InputError(f"Unknown recovery {name!r}; there are {', '.join(NAMES)}, and files of weights (.safetensors).")

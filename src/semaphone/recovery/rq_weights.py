@@ -71,6 +71,18 @@ def load(path: str | Path, codec: str | None = None) -> RQTransformer:
     return model.eval()
 
 
+def fits(path: str | Path, codec: str) -> bool:
+    """Are these weights for the tokens of the codec with that fingerprint? Only the header of the file is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            config = _read_config(path, file.metadata() or {})
+    except (OSError, SafetensorError, InputError):
+        return False
+    return config.codec in ("", codec)
+
+
 def _read_config(path: str | Path, facts: Mapping[str, str]) -> RQTransformerConfig:
     if facts.get("format") != FORMAT:
         raise InputError(f"'{path}' is not a recovery model of this version.")

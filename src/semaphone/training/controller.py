@@ -63,6 +63,7 @@ class ControllerTraining:
     semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
     deeper: float = 0.8  # factor from an acoustic token's λ to that of the next one
     reconstruction: float = 10.0  # ρ, weight of the codec's reconstruction loss; 0: without
+    depth_db: float = 40.0  # what lies deeper below the loudest part of a crop is no part of the mel distance
     losses: tuple[float, float] = (0.0, 0.3)  # p, uniform between the two
     lossy: float = 0.75  # share of crops with losses
     bursty: float = 0.5  # share of those whose losses come in bursts: r uniform from p to 1; for the others r = p
@@ -170,7 +171,7 @@ class Losses:
         self.net, self.parts, self.c = net, parts, c
         self._lambda = c.deeper ** torch.arange(-1.0, net.config.num_codebooks - 1)
         self._lambda[0] = c.semantic
-        self._mel = MelLoss(parts.info.sample_rate)
+        self._mel = MelLoss(parts.info.sample_rate, c.depth_db)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """`loss` and what it is made of: `entropy`, `transmissions` a chunk, `mel`; and `copies` a chunk."""

@@ -15,8 +15,10 @@ FLOOR = 5e-3
 class MelLoss(nn.Module):
     """L1 distance of log-mel spectra, averaged over window lengths from 8 to 128 ms."""
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, depth_db: float | None = None) -> None:
+        """`depth_db`: how far below the loudest part of each signal a difference still counts (default: any depth)."""
         super().__init__()
+        self.depth_db = depth_db
         self.resolutions = ((128, 12), (256, 24), (512, 48), (1024, 96), (2048, 128))  # window, bands
         for window, bands in self.resolutions:
             self.register_buffer(f"taper{window}", torch.hann_window(window), persistent=False)
@@ -28,14 +30,23 @@ class MelLoss(nn.Module):
         for window, _ in self.resolutions:
             taper, filters = getattr(self, f"taper{window}"), getattr(self, f"filters{window}")
 
-            def logmel(x: Tensor, window: int = window, taper: Tensor = taper, filters: Tensor = filters) -> Tensor:
+            def mel(x: Tensor, window: int = window, taper: Tensor = taper, filters: Tensor = filters) -> Tensor:
                 spectrum = torch.stft(x, window, window // 4, window=taper, center=False, return_complex=True)
                 # Magnitude with a floor, so that the gradient at silence stays finite.
                 magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
-                return torch.log10((magnitude.transpose(1, 2) @ filters).clamp(min=FLOOR))
+                return magnitude.transpose(1, 2) @ filters
 
-            total = total + F.l1_loss(logmel(made), logmel(truth))
+            said = mel(truth)
+            least = self._least(said)
+            total = total + F.l1_loss(torch.log10(mel(made).clamp(min=least)), torch.log10(said.clamp(min=least)))
         return total / len(self.resolutions)
+
+    def _least(self, mel: Tensor) -> Tensor:
+        """The magnitude below which everything is alike, of signals [B, T, bands]: [B, 1, 1]."""
+        least = mel.new_full((len(mel), 1, 1), FLOOR)
+        if self.depth_db is None:
+            return least
+        return torch.maximum(least, mel.amax((1, 2), keepdim=True) * 10 ** (-self.depth_db / 20))
 
 
 def pitch_loss(log_f0: Tensor, voicing: Tensor, f0: Tensor) -> tuple[Tensor, Tensor]:
