@@ -94,8 +94,8 @@ def test_recordings_are_encoded_with_their_state_and_padded():
 
 
 def test_a_corpus_is_encoded_once(tmp_path, monkeypatch):
-    recordings = (Recording("a/x.wav", "a", 0, 50), Recording("b/y.wav", "b", 50, 30))
-    corpus = Corpus(recordings, np.zeros(80, np.int16), np.zeros(1, np.float16), None)
+    recordings = (Recording("a/x.wav", "a", 0, 8_000), Recording("b/y.wav", "b", 8_000, 4_800))
+    corpus = Corpus(recordings, np.zeros(12_800, np.int16), np.zeros(1, np.float16), None)
     found = corpus_tokens(Ramp(), corpus, tmp_path)
     assert found.lengths.tolist() == [5, 3]
     assert found.groups == ["a", "b"]
@@ -117,3 +117,13 @@ def test_joined_sets_are_their_parts_in_a_row(rng):
     assert joined([one, token_set(CODEC, 2048, utterances(rng, text=False))])[0].text is None
     with pytest.raises(InputError, match="different codecs"):
         joined([one, token_set("cd" * 32, 2048, utterances(rng))])
+
+
+def test_a_codec_hears_speech_at_its_own_rate():
+    time = np.arange(5 * 1_280) / 16_000
+    audio = (8_000 * np.sin(2 * np.pi * 440 * time)).astype(np.int16)
+    corpus = Corpus((Recording("a", "", 0, len(audio)),), audio, np.empty(0, np.float16), None)
+    heard = corpus.speech(corpus.recordings[0], 24_000)
+    assert len(heard) == 5 * 1_920
+    wanted = 8_000 / 32_768 * np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 24_000)
+    assert np.abs(heard - wanted)[200:-200].max() < 1e-3

@@ -61,10 +61,16 @@ class Corpus:
         """Recordings by their names."""
         return {recording.file: recording for recording in self.recordings}
 
-    def speech(self, recording: Recording) -> NDArray[np.float32]:
-        """Samples of a recording in [-1, 1)."""
-        part = self.audio[recording.start : recording.start + recording.length]
-        return part.astype(np.float32) / 32768.0
+    def speech(self, recording: Recording, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
+        """Samples of a recording in [-1, 1), whole chunks of 80 ms at 16 kHz and at any other rate."""
+        part = self.audio[recording.start : recording.start + recording.length].astype(np.float32) / 32768.0
+        if sample_rate == SAMPLE_RATE:
+            return part
+        import soxr
+
+        length = len(part) * sample_rate // SAMPLE_RATE
+        made: NDArray[np.float32] = soxr.resample(np.pad(part, (0, CHUNK)), SAMPLE_RATE, sample_rate)[:length]
+        return made
 
 
 def find_recordings(root: Path) -> list[tuple[Path, str]]:

@@ -107,7 +107,7 @@ def _encoded(codec: Codec, corpus: Corpus, chunks: int, report: Report) -> Itera
 
     info, done = codec.info, 0
     for recording in corpus.recordings:
-        speech = torch.from_numpy(corpus.speech(recording))[None]
+        speech = torch.from_numpy(corpus.speech(recording, info.sample_rate))[None]
         state = None
         for block in torch.split(speech, 128 * info.chunk_samples, 1):
             if not block.shape[1]:

@@ -197,8 +197,9 @@ def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path, version: int = 0) 
         folder = folder / f"version-{version}"
     cache = folder / codec.info.fingerprint[:16]
     if not (cache / "index.json").exists():
+        rate = codec.info.sample_rate
         recordings = (
-            (r.file, r.group, another(corpus.speech(r), version, n) if version else corpus.speech(r))
+            (r.file, r.group, another(corpus.speech(r), version, n, rate) if version else corpus.speech(r, rate))
             for n, r in enumerate(corpus.recordings)
         )
         write_tokens(folder, codec.info.fingerprint, codec.info.codebook_size, tokenise(codec, recordings))

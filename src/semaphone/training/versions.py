@@ -14,8 +14,8 @@ GAIN_DB = (-10.0, 5.0)
 TILT_DB = 4.0  # most by which the upper half of the spectrum gets louder or softer
 
 
-def another(speech: NDArray[np.float32], version: int, number: int) -> NDArray[np.float32]:
-    """Version `version` (1, 2, ...) of recording `number` of a corpus: speech [T] at 16 kHz → [T'], in [-1, 1].
+def another(speech: NDArray[np.float32], version: int, number: int, sample_rate: int = 16_000) -> NDArray[np.float32]:
+    """Version 1, 2, ... of recording `number` of a corpus: speech [T] at 16 kHz → [T'] at `sample_rate`, in [-1, 1].
 
     The same numbers give the same version.
     """
@@ -26,8 +26,8 @@ def another(speech: NDArray[np.float32], version: int, number: int) -> NDArray[n
     gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
     tilt = 10.0 ** (rng.uniform(-TILT_DB, TILT_DB) / 20.0) - 1.0
     shift = int(rng.integers(0, 1_280))
-    x = soxr.resample(np.pad(speech, (shift, 0)), 16_000 * speed, 16_000)
-    high = x - 0.5 * (x + np.pad(x, (1, 0))[:-1])  # half of the difference: nothing at 0 Hz, everything at 8 kHz
+    x = soxr.resample(np.pad(speech, (shift, 0)), 16_000 * speed, sample_rate)
+    high = x - 0.5 * (x + np.pad(x, (1, 0))[:-1])  # half of the difference: nothing at 0 Hz, everything at the top
     x = gain * (x + tilt * high)
     out: NDArray[np.float32] = (x / max(1.0, float(np.abs(x).max(initial=0.0)))).astype(np.float32)
     return out
