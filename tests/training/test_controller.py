@@ -20,7 +20,9 @@ from semaphone.training.controller import (
     Losses,
     Parts,
     arrival,
+    arrived,
     draw,
+    drawn_losses,
     sends,
     spending,
     train_controller,
@@ -188,3 +190,25 @@ def test_a_budget_is_spent_whatever_the_network_says():
     assert float((importance.grad[2] * importance[2]).sum().detach()) == pytest.approx(0.0, abs=1e-3)
     (one,) = torch.autograd.grad(spending(importance, budget, 16)[2, 3, 0], importance)
     assert float(one[2, 3, 0]) > 0 > float(one[2, 4, 1])
+
+
+@pytest.mark.parametrize(("p", "r"), [(0.2, 0.2), (0.3, 0.9), (0.0, 0.5)])
+def test_losses_are_those_of_packets(p, r):
+    lost = drawn_losses(40_000, 4, p, r, np.random.default_rng(1))
+    assert lost.shape == (40_000, 4, 2)
+    assert lost[..., 0].mean() == pytest.approx(p, abs=0.01)
+    assert lost.all(-1).mean() == pytest.approx(p * r, abs=0.01)
+    # Tokens at even places and those at odd ones of the next chunk share a packet, and with it their fate.
+    assert np.array_equal(lost[0::2, 0], lost[1::2, 1])
+    assert np.array_equal(lost[:, 0], lost[:, 1, ::-1])
+
+
+def test_what_arrives_is_whole_and_has_the_gradient_of_a():
+    masks = torch.tensor([[[[1.0, 1, 1, 0], [1.0, 0, 0, 0]]]])
+    lost = torch.tensor([[[[True, False], [False, True], [True, False], [False, False]]]])
+    a = torch.full((1, 1, 4), 0.5, requires_grad=True)
+    there = arrived(masks, a, lost)
+    assert there.tolist() == [[[1.0, 1.0, 0.0, 0.0]]]
+    there.sum().backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == [[[1.0] * 4]]

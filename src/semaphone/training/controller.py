@@ -7,8 +7,10 @@ with a = 1 − p if it goes once, 1 − p r if it goes twice → the recovery mo
 
     Σ_k λ_k (1 − a_k) CE_k / Σ λ  +  γ Σ m  +  ρ · distance of what the codec renders from what was said
 
-where a token enters the codec's sum with a, and the model's guess with 1 − a. A crop is read as a whole, but only
-a few chunks of it are recovered and rendered. A quarter of the crops lose nothing.
+What the codec renders is not blurred by a: packets are drawn that arrive or do not, as the link makes them, and the
+model's guesses stand for what was lost with them; the gradient is that of a. (One chunk in five that is gone is worse
+than all chunks heard with a fifth of doubt.) A crop is read as a whole, but only a few chunks of it are recovered and
+rendered. A quarter of the crops lose nothing.
 
 With `budgets` a crop has a number of transmissions to spend instead of a price for each (γ): L is what spends them, as
 the sender's rate control finds it, and the network learns nothing but who gets them.
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,6 +115,7 @@ class Batch:
     p: Tensor  # [B]
     r: Tensor  # [B]
     rate: Tensor  # [B], L, or with budgets the transmissions a chunk
+    lost: Tensor  # [B, T, N_Q, 2] bool: the packet of a token is lost, and that of its copy
 
 
 def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
@@ -131,13 +135,33 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
     if heard:
         size = len(heard[0]) // c.crop
         speech = torch.from_numpy(np.stack(heard)[:, first * size : (first + c.window) * size])
+    lost = np.stack(
+        [drawn_losses(c.crop, material.tokens.num_codebooks, *facts, rng) for facts in zip(p, r, strict=True)]
+    )
     return Batch(
         torch.from_numpy(np.stack([crop.tokens for crop in crops])),
         torch.from_numpy(np.stack([crop.latents for crop in crops])),
         speech,
         first,
-        *(torch.from_numpy(x.astype(np.float32)) for x in (p, r, rate)),
+        torch.from_numpy(p.astype(np.float32)),
+        torch.from_numpy(r.astype(np.float32)),
+        torch.from_numpy(rate.astype(np.float32)),
+        torch.from_numpy(lost),
     )
+
+
+def drawn_losses(chunks: int, codebooks: int, p: float, r: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Is the packet of a token lost, and that of its copy: [T, N_Q, 2], in the two packets of each block.
+
+    The second packet of a block is lost with probability r if the first is, and as often as the first overall.
+    """
+    blocks = -(-chunks // 2)
+    first = rng.random(blocks) < p
+    second = rng.random(blocks) < np.where(first, r, p * (1 - r) / max(1 - p, 1e-9))
+    pair = np.repeat(np.stack([first, second], 1), 2, axis=0)[:chunks]  # [T, packet]
+    own = (np.arange(chunks)[:, None] % 2 + np.arange(codebooks) + 1) % 2
+    places = np.stack([own, 1 - own], -1)  # [T, N_Q, 2]
+    return np.take_along_axis(np.broadcast_to(pair[:, None], (chunks, codebooks, 2)), places, -1)
 
 
 def arrival(masks: Tensor, p: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,6 +188,16 @@ def spending(importance: Tensor, budget: Tensor, num_codebooks: int) -> Tensor:
     return low[:, None, None] * importance * (total.detach() / total)
 
 
+def arrived(masks: Tensor, a: Tensor, lost: Tensor) -> Tensor:
+    """What arrives of masks [B, T, 2, N_Q] when the packets `lost` [B, T, N_Q, 2] are, 0 or 1, with the gradient of a.
+
+    A token that only the copies' mask holds goes once, like any other.
+    """
+    s, c = (mask > 0.5 for mask in masks.unbind(-2))
+    there = ((s | c) & ~lost[..., 0]) | (s & c & ~lost[..., 1])
+    return a + (there.to(a.dtype) - a).detach()
+
+
 class Losses:
     """Eq 20 and the reconstruction loss for a batch."""
 
@@ -187,7 +221,7 @@ class Losses:
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
         loss = entropy + (0.0 if any(c.budgets) else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
-            found["mel"] = self._distance(batch, a, guess)
+            found["mel"] = self._distance(batch, arrived(masks, a, batch.lost), guess)
             loss = loss + c.reconstruction * found["mel"]
         return {"loss": loss, **found, "copies": masks.prod(-2).sum(-1).mean()}
 
