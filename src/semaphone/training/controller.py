@@ -345,7 +345,10 @@ def check_parts(c: ControllerTraining, parts: Parts, material: Material) -> None
 def sends(
     net: ControllerModel, material: Material, info: CodecInfo, chunks: int = 6_000
 ) -> dict[str, dict[str, list[float]]]:
-    """What a controller sends by loss rate and L: [tokens, of them twice, bit/s of tokens], averages a chunk."""
+    """What a controller sends by loss rate and L, or by what there is to spend.
+
+    Averages a chunk: [tokens, of them twice, bit/s of tokens].
+    """
     from semaphone.controller.masks import hard_mask
 
     length, count = 150, net.config.num_codebooks
@@ -354,14 +357,19 @@ def sends(
     latents = torch.from_numpy(np.stack([material.crop(i, 0, length).latents for i in picked]))
     inside = torch.from_numpy(np.arange(length)[None, :] < material.lengths[picked][:, None])
     bits = info.frame_rate * info.bits_per_token
+
+    def shares(level: Tensor) -> list[float]:
+        lengths = hard_mask(level, count).sum(-1)
+        sent, twice = lengths.amax(-1).mean(), lengths.amin(-1).mean()
+        return [round(float(x), 3) for x in (sent, twice, bits * (sent + twice))]
+
     found: dict[str, dict[str, list[float]]] = {}
     for p in (0.0, 0.05, 0.1, 0.2, 0.3):
-        importance, _ = net(latents, torch.full(latents.shape[:2], p))
-        row = found[f"p={p}"] = {}
-        for rate in (1, 2, 4, 8, 12, 16, 24):
-            lengths = hard_mask(rate * importance[inside], count).sum(-1)
-            sent, twice = lengths.amax(-1).mean(), lengths.amin(-1).mean()
-            row[f"L={rate}"] = [round(float(x), 3) for x in (sent, twice, bits * (sent + twice))]
+        importance = net(latents, torch.full(latents.shape[:2], p))[0][inside]
+        found[f"p={p}"] = {f"L={rate}": shares(rate * importance) for rate in (4, 8, 16, 24)}
+        for budget in (4, 8, 12, 20):
+            level = spending(importance[None], torch.tensor([float(budget)]), count)[0]
+            found[f"p={p}"][f"{budget} a chunk"] = shares(level)
     return found
 
 
