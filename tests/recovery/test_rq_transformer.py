@@ -407,3 +407,20 @@ def test_tokens_that_arrive_in_part(config):
     last = None if config.sees_received else -1  # what only the chunks after it would see
     assert (share.grad[:, :last] != 0)[tokens[:, :last] != K].all()
     assert config.sees_received == (sent.grad is not None)
+
+
+def test_entries_of_the_codec_travel_with_the_weights(tmp_path):
+    model = RQTransformer(NANO)
+    assert load_after(model, tmp_path).points is None
+    model.points = torch.randn(NANO.num_codebooks, NANO.codebook_size, 3)
+    found = load_after(model, tmp_path).points
+    assert found is not None
+    assert torch.allclose(found, model.points, atol=0.03)
+    model.points = torch.randn(2, 3, 3)
+    with pytest.raises(InputError, match="entries"):
+        load_after(model, tmp_path)
+
+
+def load_after(model, folder):
+    save(model, folder / "weights.safetensors")
+    return load(folder / "weights.safetensors")

@@ -19,6 +19,7 @@ from torch import Tensor
 from semaphone.codec.attention import select
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovered, TokenStatus
+from semaphone.recovery.expectation import expected_share
 from semaphone.recovery.rq_state import RQState, Step
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
@@ -52,15 +53,18 @@ class LmSettings:
 
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
     predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
-    confidence: float = 0.15  # weight of a guessed token: its probability to this power (0: always 1)
+    sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
+    confidence: float = 0.15  # where the codec's entries are not known: a guessed token counts its probability to this
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
     fade: Fade = Fade()  # the way out of long losses and back
 
     def __post_init__(self) -> None:
         if self.delay not in (0, 1):
             raise InputError(f"The delay of recovery is 0 or 1 chunks, not {self.delay}.")
-        if self.confidence < 0:
-            raise InputError(f"confidence is 0 or more, not {self.confidence}.")
+        if self.confidence < 0 or self.sharpness <= 0:
+            raise InputError(
+                f"confidence is 0 or more and sharpness above 0, not {self.confidence} and {self.sharpness}."
+            )
 
 
 @dataclass(frozen=True)
@@ -151,11 +155,11 @@ class LmRecovery:
 
     def _weight(self, step: Step, lost: Tensor) -> Tensor:
         """How much of each embedding enters the decoder's sum: [B, N_Q]."""
-        guess = (
-            step.probability**self.settings.confidence
-            if self.settings.confidence
-            else torch.ones_like(step.probability)
-        )
+        guess, points = torch.ones_like(step.probability), self.model.points
+        if points is not None:
+            guess = expected_share(step.logits, step.tokens, step.guessed, points, self.settings.sharpness)
+        elif self.settings.confidence:
+            guess = step.probability**self.settings.confidence
         detail = self.settings.fade.detail ** (lost - 1).clamp(min=0).float()
         guess = torch.cat([guess[:, :1], guess[:, 1:] * detail[:, None]], 1)
         return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0)

@@ -64,6 +64,7 @@ class RQTransformer(nn.Module):
         joined = config.num_codebooks * (config.token_width + 2)
         self.join = nn.Linear(joined, config.width, bias=False) if config.token_width else None
         self.see = nn.Linear(joined, config.width, bias=False) if config.sees_received else None
+        self.points: Tensor | None = None  # [N_Q, K, C] float32, the codec's entries, for `expected_share`
         self.dropout = nn.Dropout(0.0)  # of the temporal input and the depth context; training sets it
         self.checkpointing = False  # recompute the temporal layers in the backward pass: less memory, more time
 

@@ -18,6 +18,7 @@ from semaphone.recovery.rq_transformer import RQTransformer
 FORMAT = "semaphone recovery 1"
 
 SCALE = "/scale"  # what is added to the name of an 8-bit tensor for its scales
+POINTS = "points"  # the codec's entries, which are no weights of the model
 
 
 def save(model: RQTransformer, path: str | Path, storage: str = "int8") -> None:
@@ -30,7 +31,8 @@ def save(model: RQTransformer, path: str | Path, storage: str = "int8") -> None:
     if storage not in ("float32", "float16", "int8"):
         raise ValueError(f"storage is float32, float16 or int8, not {storage}.")
     kept: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
+    tensors = model.state_dict() | ({} if model.points is None else {POINTS: model.points})
+    for name, value in tensors.items():
         value = value.detach().float().cpu().contiguous()
         if value.dim() < 2 or storage == "float32":
             kept[name] = value
@@ -64,11 +66,18 @@ def load(path: str | Path, codec: str | None = None) -> RQTransformer:
         )
     model = RQTransformer(config)
     weights = {n: v.float() * kept[n + SCALE].float() if v.dtype == torch.int8 else v.float() for n, v in kept.items()}
+    model.points = _points(path, weights.pop(POINTS, None), config)
     try:
         model.load_state_dict({n: v for n, v in weights.items() if not n.endswith(SCALE)})
     except RuntimeError as error:
         raise InputError(f"The weights in '{path}' do not fit its configuration.") from error
     return model.eval()
+
+
+def _points(path: str | Path, points: Tensor | None, config: RQTransformerConfig) -> Tensor | None:
+    if points is not None and (points.dim() != 3 or points.shape[:2] != (config.num_codebooks, config.codebook_size)):
+        raise InputError(f"The entries in '{path}' do not fit its configuration.")
+    return points
 
 
 def fits(path: str | Path, codec: str) -> bool:

@@ -247,6 +247,7 @@ class RecoveryTrainer:
         self.model = RQTransformer(c.model)
         if entries is not None:
             start_from_entries(self.model, entries)
+            self.model.points = entries
         self.model.dropout.p = c.dropout
         self.losses = Losses(self.model, c)
         self.step = 0
@@ -301,6 +302,7 @@ class RecoveryTrainer:
         """A copy of the model with the averaged weights."""
         model = RQTransformer(self.c.model)
         model.load_state_dict(self.average)
+        model.points = self.model.points
         return model.eval()
 
 
