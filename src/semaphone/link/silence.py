@@ -14,7 +14,7 @@ Samples = NDArray[np.float32]
 
 QUIETEST = 1e-4  # of full scale, -80 dB: below it nothing is ever speech
 LOUDEST = 1e-2  # -40 dB: what is louder is never taken for noise
-MARGIN = 2.5  # speech is louder than the floor by this factor, 8 dB
+MARGIN = 1.7  # speech is louder than the floor by this factor, 4.6 dB
 RISE = 1.03  # the floor rises by this factor a chunk where everything is louder, 3 dB a second
 HANGOVER = 4  # chunks from the last loud one on, of which all but the last count as speech
 PARTS = 4  # of a chunk, 20 ms each

@@ -1,16 +1,16 @@
 """Training the adaptive controller: `semaphone train controller` (LargeSC §III-D, §IV-A2, step 2).
 
 Codec and recovery stay as they are. A step draws crops of speech and for each a loss rate p, a rate L and
-r = P(second packet lost | first lost); it goes the whole way: importance → masks (eq 13) → a token arrives
-with a = 1 − p if it goes once, 1 − p r if it goes twice → the recovery model reads a e(token) + (1 − a) e(mask)
-→ eq 20:
+r = P(second packet lost | first lost); it goes the whole way: importance → masks (eq 13) → a token arrives with
+probability a = 1 − p if it goes once, 1 − p r if it goes twice → recovery → eq 20:
 
     Σ_k λ_k (1 − a_k) CE_k / Σ λ  +  γ Σ m  +  ρ · distance of what the codec renders from what was said
 
-What the codec renders is not blurred by a: packets are drawn that arrive or do not, as the link makes them, and the
-model's guesses stand for what was lost with them; the gradient is that of a. (One chunk in five that is gone is worse
-than all chunks heard with a fifth of doubt.) A crop is read as a whole, but only a few chunks of it are recovered and
-rendered. A quarter of the crops lose nothing.
+Packets are drawn that arrive or do not, as the link makes them; the recovery model sees what came, its guesses stand
+for what was lost, and the gradient is that of a. (Reading a e(token) + (1 − a) e(mask) instead shows the model nine
+tenths of the very token it is to predict, and nine tenths of all tokens sound better than nine chunks in ten.) The
+network is told the loss rate as a sender knows it, counted over 2 s of packets. A crop is read as a whole, but only a
+few chunks of it are recovered and rendered. A quarter of the crops lose nothing.
 
 With `budgets` a crop has a number of transmissions to spend instead of a price for each (γ): L is what spends them, as
 the sender's rate control finds it, and the network learns nothing but who gets them.
@@ -38,6 +38,7 @@ from semaphone.controller.masks import straight_through
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.recovery import depth
+from semaphone.recovery.expectation import expected_share
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.latents import Material
 from semaphone.training.losses import MelLoss
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 STATE = "checkpoint.pt"
 WEIGHTS = "nano-controller.safetensors"
+REPORTED = 25  # packets that a report of the loss rate rests on
 SKIPPED = 2  # chunks of a rendered piece that the decoder needs to get going
 
 
@@ -116,6 +118,7 @@ class Batch:
     r: Tensor  # [B]
     rate: Tensor  # [B], L, or with budgets the transmissions a chunk
     lost: Tensor  # [B, T, N_Q, 2] bool: the packet of a token is lost, and that of its copy
+    told: Tensor  # [B], p as it is reported
 
 
 def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
@@ -147,6 +150,7 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
         torch.from_numpy(r.astype(np.float32)),
         torch.from_numpy(rate.astype(np.float32)),
         torch.from_numpy(lost),
+        torch.from_numpy((rng.binomial(REPORTED, p) / REPORTED).astype(np.float32)),
     )
 
 
@@ -210,51 +214,67 @@ class Losses:
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """`loss` and what it is made of: `entropy`, `transmissions` a chunk, `mel`; and `copies` a chunk."""
         c = self.c
-        importance, _ = self.net(batch.latents, batch.p[:, None].expand(batch.latents.shape[:2]))
+        importance, _ = self.net(batch.latents, batch.told[:, None].expand(batch.latents.shape[:2]))
         if any(c.budgets):
             level = spending(importance, batch.rate, self.net.config.num_codebooks)
         else:
             level = batch.rate[:, None, None] * importance
         masks = straight_through(level, self.net.config.num_codebooks, c.sharpness, c.ahead)
         a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
-        entropy, guess = self._entropy(batch, a, sent)
+        there = arrived(masks, a, batch.lost)
+        entropy, guess, trust = self._entropy(batch, a, there, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
         loss = entropy + (0.0 if any(c.budgets) else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
-            found["mel"] = self._distance(batch, arrived(masks, a, batch.lost), guess)
+            found["mel"] = self._distance(batch, there, sent, guess, trust)
             loss = loss + c.reconstruction * found["mel"]
         return {"loss": loss, **found, "copies": masks.prod(-2).sum(-1).mean()}
 
-    def _entropy(self, batch: Batch, a: Tensor, sent: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ λ (1 − a) CE / Σ λ a chunk of the windows, and the model's guesses there, [B, window, N_Q]."""
+    def _entropy(self, batch: Batch, a: Tensor, there: Tensor, sent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Σ λ (1 − a) CE / Σ λ a chunk of the windows, the guesses there and what they count in the codec's sum.
+
+        The latter two are [B, window, N_Q]. A token's cross entropy is that of being lost: where it was, it counts
+        1 / (1 − a) times, so that on average it counts once.
+        """
         model, none = self.parts.recovery, self.parts.info.codebook_size
         late = bool(model.config.acoustic_delay)
-        tokens, a, sent = model.delayed(batch.tokens, none), model.delayed(a, 0), model.delayed(sent, 0)
-        _, context = model.mixed_contexts(tokens, a, sent)
+        tokens = model.delayed(batch.tokens, none)
+        a, there, sent = model.delayed(a, 0), model.delayed(there, 0), model.delayed(sent, 0)
+        _, context = model.mixed_contexts(tokens, there, sent)
         # With an acoustic delay the first time step has no acoustic tokens.
         part = slice(batch.first + late, batch.first + late + self.c.window)
-        rows, share = tokens[:, part].clamp(max=none - 1).flatten(0, 1), a[:, part].flatten(0, 1)
+        rows, share, came = (x[:, part].flatten(0, 1) for x in (tokens.clamp(max=none - 1), a, there.detach()))
         text = torch.full_like(rows[:, 0], model.config.text_pad)
         hidden = model.depth_hidden(context[:, part].flatten(0, 1), rows, text)
-        total, guesses = a.new_zeros(()), []
+        total, logits = a.new_zeros(()), []
         for k in range(rows.shape[1]):
-            logits = depth.head(model.depth_decoder, hidden[:, k], k).float()
-            entropy = F.cross_entropy(logits, rows[:, k], reduction="none")
-            total = total + self._lambda[k] * ((1 - share[:, k]) * entropy).mean()
-            guesses.append(logits.detach().argmax(-1))
-        guess = torch.stack(guesses, 1).view(len(batch.tokens), self.c.window, -1)
-        return total / self._lambda.sum(), guess
+            logits.append(depth.head(model.depth_decoder, hidden[:, k], k).float())
+            entropy = F.cross_entropy(logits[k], rows[:, k], reduction="none")
+            gone = (1 - came[:, k]) * (1 - share[:, k]) / (1 - share[:, k].detach()).clamp(min=0.02)
+            total = total + self._lambda[k] * (gone * entropy).mean()
+        guess, trust = self._guesses(torch.stack([x.detach() for x in logits], 1))
+        shape = (len(batch.tokens), self.c.window, -1)
+        return total / self._lambda.sum(), guess.view(shape), trust.view(shape)
 
-    def _distance(self, batch: Batch, a: Tensor, guess: Tensor) -> Tensor:
+    def _guesses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens and how much they count: logits [M, N_Q, K] → [M, N_Q], [M, N_Q]."""
+        guess, points = logits.argmax(-1), self.parts.recovery.points
+        if points is None:
+            return guess, torch.ones(guess.shape)
+        return guess, expected_share(logits, guess, torch.ones_like(guess, dtype=torch.bool), points)
+
+    def _distance(self, batch: Batch, there: Tensor, sent: Tensor, guess: Tensor, trust: Tensor) -> Tensor:
         """Mel distance of what is heard in the windows of the first crops from what was said."""
         codec, info = self.parts.codec, self.parts.info
         assert codec is not None
         assert batch.speech is not None
         heard, part = slice(0, len(batch.speech)), slice(batch.first, batch.first + self.c.window)
         tokens = batch.tokens[heard, part].transpose(1, 2)
-        share = a[heard, part].transpose(1, 2)
+        share = there[heard, part].transpose(1, 2)
         entries = codec.quantizer.entries(tokens, share)
-        entries = entries + codec.quantizer.entries(guess[heard].transpose(1, 2), 1 - share)
+        # What was not sent is not guessed, either.
+        believed = (1 - share) * (sent[heard, part].detach() * trust[heard]).transpose(1, 2)
+        entries = entries + codec.quantizer.entries(guess[heard].transpose(1, 2), believed)
         made = codec.decoder(codec.quantizer.latents(entries), entries).speech
         skip = min(SKIPPED, self.c.window - 1) * info.chunk_samples
         distance: Tensor = self._mel(made[:, skip + info.delay :], batch.speech[:, skip : -info.delay or None])
