@@ -14,6 +14,7 @@ import numpy as np
 from semaphone.call.report import Delays, Traffic
 from semaphone.codec.base import Codec
 from semaphone.controller.base import Controller, Mask
+from semaphone.link.feedback import EXPECTED
 from semaphone.link.transmitter import Sent, Transmitter, TransmitterState
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Packet, PacketizerState
@@ -95,7 +96,9 @@ class Speaker:
         self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
 
     def _encode(self, block: Samples) -> Sent:
-        sent, self._state = self._transmitter.step(block, self._state, self.loss_rate or 0.0, self.heard_loss)
+        sent, self._state = self._transmitter.step(
+            block, self._state, EXPECTED if self.loss_rate is None else self.loss_rate, self.heard_loss
+        )
         return sent
 
     def _note(self, sent: Sent, spoken: float, now: float) -> None:

@@ -16,7 +16,8 @@ from semaphone.errors import InputError
 from semaphone.packet.payload import REPORT_STEPS
 
 Source = Literal["receiver", "oracle"]
-DOUBT = 8.0  # packets that count as received before the first one is known
+EXPECTED = 0.1  # the loss rate before anything is known: a talk whose first words are lost does not come back
+DOUBT = 8.0  # packets that count as so many lost before the first one is known
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Feedback:
 class LossEstimate:
     """A loss rate that forgets; `after` gives the next one."""
 
-    lost: float = 0.0  # packets, older ones counting less
+    lost: float = EXPECTED * DOUBT  # packets, older ones counting less
     all: float = DOUBT
 
     @property
@@ -61,7 +62,10 @@ class Reports:
     packet_rate: float
     _estimate: LossEstimate = field(default_factory=LossEstimate)
     _under_way: deque[tuple[float, float]] = field(default_factory=deque)  # when the sender knows it (s), loss rate
-    _told: float = 0.0
+    _told: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._told = 0.0 if self.feedback is None else EXPECTED
 
     @property
     def _oracle(self) -> bool:
