@@ -45,7 +45,7 @@ def _voice(recording: Recording) -> str:
 
 
 def by_group(measured: Measured, corpus: Corpus | None = None) -> Table:
-    """Every metric by group and system, without loss or in the first weather; groups of two recordings or more."""
+    """Every metric by group and system, in the first weather; groups of two recordings or more, but not of all."""
     study = measured.study
     corpus = corpus or study.corpora[0]
     members: dict[str, set[str]] = {}
@@ -54,7 +54,7 @@ def by_group(measured: Measured, corpus: Corpus | None = None) -> Table:
             members.setdefault(group, set()).add(recording.name)
     rows = []
     for group, names in sorted(members.items()):
-        if len(names) > 1:
+        if 1 < len(names) < len(corpus.recordings):
             rows += _rows(measured, corpus, group, names)
     head = ["group", "recordings", "system", *(points.title_of(metric) for metric in study.metrics)]
     return Table("By group", head, rows)
