@@ -63,6 +63,12 @@ def test_a_folder_becomes_a_cache(corpus, folder, tmp_path):
         open_corpus(tmp_path)
 
 
+def test_a_folder_without_recordings_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="not a folder"):
+        prepare_corpus(tmp_path / "nowhere", tmp_path / "out" / "cache", None, lambda stage, done, total: None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_groups_are_balanced(corpus):
     weights = group_weights(corpus, {"a": 0.25, "b": 0.75})
     assert weights[2] == pytest.approx(0.75)

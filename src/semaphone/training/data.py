@@ -188,9 +188,10 @@ def open_corpus(cache: Path) -> Corpus:
 def prepare_corpus(
     root: Path, cache: Path, whisper: Path | None, progress: Progress, workers: int = 2, want_f0: bool = True
 ) -> Corpus:
-    """Make (or complete) the cache of a folder of recordings and open it."""
-    cache.mkdir(parents=True, exist_ok=True)
+    """Make (or complete) the cache of a folder of recordings and open it. Nothing is made of a folder without any."""
     if not (cache / "index.json").exists():
+        find_recordings(root)
+        cache.mkdir(parents=True, exist_ok=True)
         _write_audio(root, cache, progress)
     corpus = open_corpus(cache)
     if want_f0 and len(corpus.f0) != len(corpus.audio) // HOP:
