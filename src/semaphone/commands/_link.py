@@ -74,12 +74,14 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recovery_option(parser: argparse.ArgumentParser) -> None:
-    """What fills the gaps."""
+def add_recovery_option(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """What fills the gaps; without a default, the language model where there are weights for the codec."""
+    usual = "lm where there are weights for the codec" if default is None else default
     parser.add_argument(
         "--recovery",
-        help="what stands in for lost tokens: lm (a language model; default where there are weights for the codec), "
-        "hold, none, or a file of weights",
+        default=default,
+        help="what stands in for lost tokens: lm (a language model), hold, none, or a file of weights "
+        f"(default: {usual})",
     )
 
 

@@ -162,7 +162,8 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progres
     defaults = LoraTraining()
     known = {f.name: getattr(defaults, f.name) for f in fields(LoraTraining) if f.name not in ("rank", "survival")}
     c = replace(settings(LoraTraining, known, args.set), rank=args.lora_rank)
+    tokens = _tokens(args, out, codec, bar)[0]  # before the large model: wrong data are told at once
     model = load_moshi(args.moshi, codec, args.precision, report=bar.console.print, training=(c.rank, c.rows))
     add_lora(model, rank=c.rank, alpha=c.alpha, depth=c.depth)
     until = c.steps if args.steps is None else args.steps
-    return train_lora(c, model, _tokens(args, out, codec, bar)[0], out, until, reporter(bar, until))
+    return train_lora(c, model, tokens, out, until, reporter(bar, until))

@@ -15,7 +15,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("input", metavar="IN", help="the .sph file (- is standard input)")
     parser.add_argument("output", metavar="OUT", help="the speech (.wav or .flac; - is raw 16-bit PCM)")
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
-    _link.add_recovery_option(parser)
+    # What `encode` writes has no gaps, and a model that waits for some takes longer than the codec.
+    _link.add_recovery_option(parser, "hold")
     parser.set_defaults(run=run)
 
 

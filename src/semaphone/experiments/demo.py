@@ -33,6 +33,7 @@ from semaphone.recovery.registry import default_recovery, load_recovery
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
+    from semaphone.recovery.base import Recovery
 
 RATE = 16_000
 LOSSES = (0.0, 0.1, 0.3)
@@ -91,13 +92,12 @@ def _scored(demo: Demo, heard: Samples, same_timing: bool = True) -> dict[str, f
     return {name: scores.values()[name] for name in METRICS}
 
 
-def _semaphone(demo: Demo, codec: Codec, loss: float) -> tuple[Row, dict[str, Any]]:
+def _semaphone(demo: Demo, codec: Codec, filler: str, recovery: Recovery, loss: float) -> tuple[Row, dict[str, Any]]:
     info = codec.info
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
     spec = decided(demo.controller, info)
     form = padded(spec, info, form)
-    filler = demo.recovery or default_recovery(info)
-    controller, recovery = load_controller(spec, info, form), load_recovery(filler, info)
+    controller = load_controller(spec, info, form)
     feedback = None if spec.kind == "fixed" else Feedback()
     link = Link(codec, controller, form, recovery, parse_channel(f"uniform:{loss}"), feedback, spec.pauses)
     record = Record()
@@ -150,9 +150,11 @@ def _baseline(demo: Demo, loss: float, baseline: Baseline, system: str, stem: st
 def rows(demo: Demo, say: Say, reports: list[dict[str, Any]]) -> Iterator[Row]:
     """One row after another, as they are measured."""
     codec = load_codec(demo.codec)
+    filler = demo.recovery or default_recovery(codec.info)
+    recovery = load_recovery(filler, codec.info)
     for loss in LOSSES:
         say(f"Semaphone at {loss:.0%} loss")
-        row, report = _semaphone(demo, codec, loss)
+        row, report = _semaphone(demo, codec, filler, recovery, loss)
         reports.append(report)
         yield row
         say(f"Opus at {loss:.0%} loss")

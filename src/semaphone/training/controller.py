@@ -43,6 +43,7 @@ from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.latents import Material
 from semaphone.training.losses import MelLoss
 from semaphone.training.runs import Report, cosine_rate, follow, run_steps
+from semaphone.training.survival import packet_of
 
 if TYPE_CHECKING:
     from semaphone.codec.base import CodecInfo
@@ -97,6 +98,11 @@ class ControllerTraining:
                 "Weights of losses in a training are not negative, its sharpness is above 0, and deeper at most 1."
             )
 
+    @property
+    def budgeted(self) -> bool:
+        """Does a crop have a budget? Otherwise transmissions have a price."""
+        return any(self.budgets)
+
 
 class Parts(NamedTuple):
     """What stays as it is."""
@@ -131,7 +137,7 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
         crops.append(material.crop(int(i), begin, c.crop))
     p = rng.uniform(*c.losses, c.batch) * (rng.random(c.batch) < c.lossy)
     r = np.where(rng.random(c.batch) < c.bursty, rng.uniform(p, 1.0), p)
-    low, high = c.budgets if any(c.budgets) else (1.0, float(material.tokens.num_codebooks))
+    low, high = c.budgets if c.budgeted else (1.0, float(material.tokens.num_codebooks))
     rate = rng.uniform(low, high, c.batch)
     speech = None
     heard = [crop.speech for crop in crops[: c.heard] if crop.speech is not None]
@@ -163,7 +169,7 @@ def drawn_losses(chunks: int, codebooks: int, p: float, r: float, rng: np.random
     first = rng.random(blocks) < p
     second = rng.random(blocks) < np.where(first, r, p * (1 - r) / max(1 - p, 1e-9))
     pair = np.repeat(np.stack([first, second], 1), 2, axis=0)[:chunks]  # [T, packet]
-    own = (np.arange(chunks)[:, None] % 2 + np.arange(codebooks) + 1) % 2
+    own = np.resize(packet_of(codebooks), (chunks, codebooks))
     places = np.stack([own, 1 - own], -1)  # [T, N_Q, 2]
     return np.take_along_axis(np.broadcast_to(pair[:, None], (chunks, codebooks, 2)), places, -1)
 
@@ -215,7 +221,7 @@ class Losses:
         """`loss` and what it is made of: `entropy`, `transmissions` a chunk, `mel`; and `copies` a chunk."""
         c = self.c
         importance, _ = self.net(batch.latents, batch.told[:, None].expand(batch.latents.shape[:2]))
-        if any(c.budgets):
+        if c.budgeted:
             level = spending(importance, batch.rate, self.net.config.num_codebooks)
         else:
             level = batch.rate[:, None, None] * importance
@@ -224,7 +230,7 @@ class Losses:
         there = arrived(masks, a, batch.lost)
         entropy, guess, trust = self._entropy(batch, a, there, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
-        loss = entropy + (0.0 if any(c.budgets) else c.gamma) * found["transmissions"]
+        loss = entropy + (0.0 if c.budgeted else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
             found["mel"] = self._distance(batch, there, sent, guess, trust)
             loss = loss + c.reconstruction * found["mel"]
@@ -250,6 +256,7 @@ class Losses:
         for k in range(rows.shape[1]):
             logits.append(depth.head(model.depth_decoder, hidden[:, k], k).float())
             entropy = F.cross_entropy(logits[k], rows[:, k], reduction="none")
+            # Tokens that are hardly ever lost are bounded: they would count for too much when they are.
             gone = (1 - came[:, k]) * (1 - share[:, k]) / (1 - share[:, k].detach()).clamp(min=0.02)
             total = total + self._lambda[k] * (gone * entropy).mean()
         guess, trust = self._guesses(torch.stack([x.detach() for x in logits], 1))

@@ -102,11 +102,15 @@ def packet_losses(packets: int, rate: float, burst: float | None, rng: np.random
     return lost
 
 
+def packet_of(codebooks: int) -> NDArray[np.int64]:
+    """The packet of each token of a block, [2, N_Q]: 0 or 1."""
+    return (np.arange(2)[:, None] + np.arange(codebooks) + 1) % 2
+
+
 def packet_status(sent: NDArray[np.int64], twice: NDArray[np.int64], codebooks: int, lost: NDArray[np.bool_]) -> Status:
     """What arrives of chunks [T] in packets [T], two a block; T is even. → [T, N_Q]."""
     pair = lost.reshape(-1, 1, 2)  # [blocks, 1, packet]
-    k, chunk = np.arange(codebooks), np.arange(2)[:, None]
-    packet = (chunk + k + 1) % 2  # the packet of each token of a block, [2, N_Q]
+    k, packet = np.arange(codebooks), packet_of(codebooks)
     first = np.take_along_axis(pair, np.broadcast_to(packet, (len(pair), 2, codebooks)).reshape(len(pair), 1, -1), 2)
     gone = first.reshape(-1, codebooks)
     both = np.repeat(lost.reshape(-1, 2).all(1), 2)[:, None]  # [T, 1]
