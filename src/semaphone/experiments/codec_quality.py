@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from semaphone.experiments.systems import System
 
 METRICS = ("visqol", "pesq", "plcmos", "wer", "phone_error_rate", "log_f0_rmse", "speaker_similarity")
-PAIRS = (("nano 8", 6000), ("nano 16", 8000), ("nano 8", 12000), ("nano 16", 12000))  # with Opus at that rate
+PAIRS = (  # what is compared, and the beginning of the name of what with
+    ("nano 8", "Opus 6 kbit/s"),
+    ("nano 8", "SoundStream (Lyra v2) 3.2 kbit/s"),
+    ("nano 16", "Opus 8 kbit/s"),
+    ("nano 16", "Opus 12 kbit/s"),
+)
 FAMILIES = ("nano", "opus", "codec2", "lyra", "mimi")
 
 
@@ -88,12 +93,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verdicts(measured: Measured) -> list[str]:
-    """nano less Opus at several times its rate, paired."""
+    """nano less its rivals at several times its rate, paired."""
     study = measured.study
     sentences = []
-    for name, rate in PAIRS:
+    for name, rival_name in PAIRS:
         ours = next((system for system in study.systems if system.name == name), None)
-        theirs = next((s for s in study.systems if s.name.startswith(f"Opus {rate // 1000} kbit/s")), None)
+        theirs = next((s for s in study.systems if s.name.startswith(rival_name)), None)
         if ours is not None and theirs is not None:
             differences = [(m, measured.difference(ours, theirs, study.weathers[0], m)) for m in study.metrics]
             shown = ", ".join(f"{title_of(metric)} {said(interval, metric)}" for metric, interval in differences)

@@ -12,8 +12,7 @@ import numpy as np
 
 from semaphone.experiments import points
 from semaphone.experiments.study import Corpus, Measured, Table
-from semaphone.metrics.pair import SCORING_RATE
-from semaphone.metrics.prosody import pitch
+from semaphone.training.data import SAMPLE_RATE, fundamental
 
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
@@ -37,7 +36,10 @@ def groups_of(recording: Recording) -> list[str]:
 def _voice(recording: Recording) -> str:
     from semaphone.audio import read_audio
 
-    f0 = pitch(read_audio(recording.file, SCORING_RATE))
+    try:
+        f0 = fundamental(read_audio(recording.file, SAMPLE_RATE))
+    except ImportError:  # without pyworld nobody knows
+        return ""
     voiced = f0[f0 > 0]
     if len(voiced) < VOICED:
         return ""

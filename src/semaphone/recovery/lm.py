@@ -54,7 +54,7 @@ class LmSettings:
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
     predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
     sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
-    confidence: float = 0.15  # where the codec's entries are not known: a guessed token counts its probability to this
+    confidence: float = 0.15  # without the codec's entries a guessed token counts its probability to this power
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
     fade: Fade = Fade()  # the way out of long losses and back
 
