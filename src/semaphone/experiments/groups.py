@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semaphone.errors import MissingExtraError
 from semaphone.experiments import points
 from semaphone.experiments.study import Corpus, Measured, Table
 from semaphone.training.data import SAMPLE_RATE, fundamental
@@ -38,7 +39,7 @@ def _voice(recording: Recording) -> str:
 
     try:
         f0 = fundamental(read_audio(recording.file, SAMPLE_RATE))
-    except ImportError:  # without pyworld nobody knows
+    except MissingExtraError:  # without pyworld nobody knows
         return ""
     voiced = f0[f0 > 0]
     if len(voiced) < VOICED:

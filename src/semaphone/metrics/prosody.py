@@ -37,10 +37,10 @@ def log_f0_rmse(reference: Speech, degraded: Speech) -> float:
 
 
 def _pitch(speech: Speech) -> NDArray[np.float64]:
-    world = _world()
+    engine = world()
     if is_silent(speech):
         return np.zeros(int(len(speech) / SCORING_RATE / FRAME_S) + 1)
-    f0, times = world.harvest(speech.astype(np.float64), SCORING_RATE, frame_period=FRAME_S * 1000)
+    f0, times = engine.harvest(speech.astype(np.float64), SCORING_RATE, frame_period=FRAME_S * 1000)
     hop = round(FRAME_S * SCORING_RATE)
     padded = np.pad(speech.astype(np.float64), (hop, 2 * hop))
     starts = np.minimum((times * SCORING_RATE).round().astype(int), len(padded) - 2 * hop)
@@ -50,7 +50,8 @@ def _pitch(speech: Speech) -> NDArray[np.float64]:
     return np.asarray(f0, dtype=np.float64)
 
 
-def _world() -> Any:
+def world() -> Any:
+    """The package pyworld, without what it says when it is imported. Raises MissingExtraError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it imports pkg_resources, which says farewell

@@ -108,8 +108,9 @@ def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
 
 def fundamental(speech: NDArray[np.float32]) -> NDArray[np.float16]:
     """F0 in Hz at the end of every 10 ms hop of 16 kHz speech [T * 160] → [T]; 0 where unvoiced."""
-    import pyworld
+    from semaphone.metrics.prosody import world
 
+    pyworld = world()
     x = speech.astype(np.float64)
     raw, times = pyworld.dio(x, SAMPLE_RATE, f0_floor=65.0, f0_ceil=600.0, frame_period=10.0)
     f0 = pyworld.stonemask(x, raw, times, SAMPLE_RATE)[1:]
