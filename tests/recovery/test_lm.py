@@ -77,6 +77,13 @@ def test_unsent_tokens_are_predicted_or_left_out():
     assert off[0].weight.tolist() == [[1, 1, 1, 0, 0]]
 
 
+def test_lost_tokens_deeper_than_asked_stay_out():
+    received = (RECEIVED, LOST, RECEIVED, LOST, RECEIVED)
+    (out,), state = play(recovery(LmSettings(deepest=2, confidence=0.0)), [chunk(*received)])
+    assert out.weight[0].tolist() == [1, 1, 1, 0, 1]
+    assert torch.isfinite(state.model.past).all()
+
+
 def test_unknown_tokens_beyond_those_sent_lately_count_as_unsent():
     lm = recovery(LmSettings(predict_unsent=False))
     chunks = [chunk(RECEIVED, RECEIVED, RECEIVED, UNSENT, UNSENT), chunk(*(UNKNOWN,) * N), chunk(*(UNKNOWN,) * N)]
@@ -170,6 +177,8 @@ def test_ragged_streams_share_a_batch():
 
 
 def test_refuses_what_makes_no_sense():
+    with pytest.raises(InputError, match="codebook"):
+        LmSettings(deepest=0)
     with pytest.raises(InputError, match="needs no delay"):
         recovery(LmSettings(delay=1))
     with pytest.raises(InputError, match="0 or 1"):

@@ -53,6 +53,7 @@ class LmSettings:
 
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
     predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
+    deepest: int = 8  # codebooks beyond stay out if they are lost: of a guess there nano could believe 3 percent
     sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
     confidence: float = 0.15  # without the codec's entries a guessed token counts its probability to this power
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
@@ -61,6 +62,8 @@ class LmSettings:
     def __post_init__(self) -> None:
         if self.delay not in (0, 1):
             raise InputError(f"The delay of recovery is 0 or 1 chunks, not {self.delay}.")
+        if self.deepest < 1:
+            raise InputError(f"At least one codebook is guessed, not {self.deepest}.")
         if self.confidence < 0 or self.sharpness <= 0:
             raise InputError(
                 f"confidence is 0 or more and sharpness above 0, not {self.confidence} and {self.sharpness}."
@@ -149,9 +152,10 @@ class LmRecovery:
         return lost, gain
 
     def _wanted(self, status: Tensor) -> Tensor:
+        deep = torch.arange(status.shape[1], device=status.device) >= self.settings.deepest
         if self.settings.predict_unsent:
-            return status != TokenStatus.RECEIVED
-        return (status == TokenStatus.LOST) | (status == TokenStatus.UNKNOWN)
+            return (status != TokenStatus.RECEIVED) & ~deep
+        return ((status == TokenStatus.LOST) | (status == TokenStatus.UNKNOWN)) & ~deep
 
     def _weight(self, step: Step, lost: Tensor) -> Tensor:
         """How much of each embedding enters the decoder's sum: [B, N_Q]."""
