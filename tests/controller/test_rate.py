@@ -84,7 +84,7 @@ class Loud:
 
     name = "loud"
 
-    def demands(self, latents, loss_rate, state):
+    def demands(self, latents, loss_rate, state, again=None):
         return [partial(mask_at, importance=(float(x), 0.3 * float(x)), num_codebooks=16) for x in latents[0]], None
 
 

@@ -46,7 +46,9 @@ SMALL = RQTransformerConfig(
     depth_ffn=16,
     token_width=4,
 )
-C = ControllerTraining(budgets=(0.0, 0.0), batch=4, crop=10, window=4, heard=2, steps=6, every=3, dev_every=3, warmup=2)
+C = ControllerTraining(
+    start=0, budgets=(0.0, 0.0), batch=4, crop=10, window=4, heard=2, steps=6, every=3, dev_every=3, warmup=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,17 @@ def test_draws_cover_what_was_asked_for(material):
     assert float(batch.p.max()) <= 0.3
     assert bool((batch.r >= batch.p).all())
     assert 1 <= float(batch.rate.min()) < 3 < 14 < float(batch.rate.max()) <= 16
+
+
+def test_a_run_begins_sensibly_but_a_resumed_one_goes_on(parts, material, tmp_path):
+    c = replace(C, start=3)
+    first = ControllerTrainer(c, parts, material, tmp_path)
+    assert first.begun is not None
+    first.advance()
+    first.save()
+    again = ControllerTrainer(c, parts, material, tmp_path)
+    assert again.begun is None
+    assert all(torch.equal(a, b) for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("reconstruction", [0.0, 10.0])

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from semaphone.call.jitter_buffer import Arrival
 from semaphone.call.listener import Listener
 from semaphone.call.speaker import Speaker
-from semaphone.controller.budget import BudgetController
 from semaphone.packet.rtcp import (
     Bye,
     ReceiverReport,
@@ -132,7 +131,8 @@ class Reports:
                 self._round_trip(packet.reports)
             elif isinstance(packet, VoipMetrics) and packet.source == self.ssrc:
                 self.metrics = packet
-                self._tell_controller(packet)
+                # Within a burst, losses follow one another as often as its density says.
+                self.speaker.again = packet.burst_density / 256
 
     def _round_trip(self, reports: Sequence[ReportBlock]) -> None:
         """RFC 3550 §6.4.1: what has passed since our report, less what it lay at the other end."""
@@ -141,12 +141,6 @@ class Reports:
                 passed = (ntp(time.time()) >> 16 & 0xFFFFFFFF) - block.lsr - block.dlsr
                 passed = (passed + 2**31) % 2**32 - 2**31
                 self.round_trip_ms = round(max(passed, 0) / 65.536, 1)
-
-    def _tell_controller(self, metrics: VoipMetrics) -> None:
-        controller = self.speaker.voice.controller
-        if isinstance(controller, BudgetController):
-            # Within a burst, losses follow one another as often as its density says.
-            controller.conditional = metrics.burst_density / 256
 
 
 def _of_256(share: float) -> int:

@@ -53,6 +53,7 @@ class Speaker:
         self.voice, self.source, self.ssrc, self._send, self.delays = voice, source, ssrc, send, delays
         self.traffic = Traffic()
         self.loss_rate: float | None = None  # of what we send, as the far side reports it
+        self.again: float | None = None  # how often a copy is lost with its token, as far as the far side says
         self.heard_loss: float | None = None  # of what we hear, to be reported
         self.mask = Mask(0, 0)  # of the last chunk
         self.overruns = 0
@@ -96,9 +97,8 @@ class Speaker:
         self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
 
     def _encode(self, block: Samples) -> Sent:
-        sent, self._state = self._transmitter.step(
-            block, self._state, EXPECTED if self.loss_rate is None else self.loss_rate, self.heard_loss
-        )
+        told = EXPECTED if self.loss_rate is None else self.loss_rate
+        sent, self._state = self._transmitter.step(block, self._state, told, self.heard_loss, self.again)
         return sent
 
     def _note(self, sent: Sent, spoken: float, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -36,8 +37,20 @@ NOTHING = Mask(0, 0)
 KEEPALIVE = 6  # blocks of a pause, one of which is sent
 
 
+def mendable(loss_rate: float, again: float | None) -> float:
+    """The rate of independent losses that copies mend as often as losses of which `again` take the copy, too.
+
+    `again` is r = P(copy lost | token lost); None: losses are independent, r = p. A copy mends p (1 − r) of the tokens,
+    so the rate is p' with p' (1 − p') = p (1 − r), 0 where a burst takes everything.
+    """
+    if again is None:
+        return loss_rate
+    mended = loss_rate * (1.0 - min(max(again, loss_rate), 1.0))
+    return 0.5 * (1.0 - math.sqrt(max(0.0, 1.0 - 4.0 * mended)))
+
+
 class Controller(Protocol):
-    """Latents and the reported loss rate → masks. `state` is `None` for a fresh stream. `str` is for reports."""
+    """Latents and the reported losses → masks. `state` is `None` for a fresh stream. `str` is for reports."""
 
     @property
     def most(self) -> int:
@@ -45,11 +58,17 @@ class Controller(Protocol):
         ...
 
     def step(
-        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+        self,
+        latents: Tensor,
+        loss_rate: float,
+        state: Any,
+        talking: Sequence[bool] | None = None,
+        again: float | None = None,
     ) -> tuple[list[Mask], Any]:
         """Latents z_n [D, T] of T chunks of one stream, p in [0, 1] → one mask a chunk, next state.
 
-        `talking` [T] says in which chunks anybody speaks (default: in all); the others get `NOTHING`.
+        `talking` [T] says in which chunks anybody speaks (default: in all); the others get `NOTHING`. `again` is
+        r = P(copy lost | token lost), as far as it is known.
         """
         ...
 
@@ -66,8 +85,10 @@ class Scalable(Protocol):
     @property
     def name(self) -> str: ...
 
-    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
-        """Latents z_n [D, T], p in [0, 1] → what each chunk asks for, next state."""
+    def demands(
+        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
+    ) -> tuple[list[Demand], Any]:
+        """Latents z_n [D, T], p in [0, 1], r → what each chunk asks for, next state."""
         ...
 
 
@@ -98,7 +119,12 @@ class FixedController:
         return self.codebooks
 
     def step(
-        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+        self,
+        latents: Tensor,
+        loss_rate: float,
+        state: Any,
+        talking: Sequence[bool] | None = None,
+        again: float | None = None,
     ) -> tuple[list[Mask], Any]:
         """See `Controller.step`."""
         return silenced([Mask(self.codebooks, self.copies)] * latents.shape[1], talking), None

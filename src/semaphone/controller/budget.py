@@ -10,7 +10,7 @@ first turns codebooks into copies. Where losses are so heavy that the link seems
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,10 @@ def _worth(codebooks: int) -> float:
 
 @dataclass
 class BudgetController:
-    """Follows the reported loss; `conditional` may be set between steps to what is known of r."""
+    """Follows the reported losses."""
 
     transmissions: int  # L, a chunk, copies included
     num_codebooks: int  # N_Q
-    conditional: float | None = field(default=None)  # r; None: losses are independent, r = p
 
     def __post_init__(self) -> None:
         if self.transmissions < 1 or self.num_codebooks < 1:
@@ -66,16 +65,23 @@ class BudgetController:
         return f"{self.name}, {self.transmissions} transmissions"
 
     def step(
-        self, latents: Tensor, loss_rate: float, state: Any, talking: Sequence[bool] | None = None
+        self,
+        latents: Tensor,
+        loss_rate: float,
+        state: Any,
+        talking: Sequence[bool] | None = None,
+        again: float | None = None,
     ) -> tuple[list[Mask], Any]:
         """See `Controller.step`. The state is the share of L that is spent now."""
-        demands, state = self.demands(latents, loss_rate, state)
+        demands, state = self.demands(latents, loss_rate, state, again)
         return silenced([demand(self.transmissions) for demand in demands], talking), state
 
-    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
+    def demands(
+        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
+    ) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`; L is the number of transmissions, before heavy loss takes some of them away."""
         share = 1.0 if state is None else float(state)
-        r = loss_rate if self.conditional is None else max(loss_rate, self.conditional)
+        r = loss_rate if again is None else max(loss_rate, again)
         found: list[Demand] = []
         for _ in range(latents.shape[1]):
             share = max(share * BACK_OFF, LEAST) if loss_rate > HEAVY else min(share * RECOVER, 1.0)

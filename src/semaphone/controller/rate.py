@@ -139,11 +139,16 @@ class RateControl:
         return self.form.num_codebooks
 
     def step(
-        self, latents: Tensor, loss_rate: float, state: RateState | None, talking: Sequence[bool] | None = None
+        self,
+        latents: Tensor,
+        loss_rate: float,
+        state: RateState | None,
+        talking: Sequence[bool] | None = None,
+        again: float | None = None,
     ) -> tuple[list[Mask], RateState]:
         """See `Controller.step`."""
         state = state or RateState()
-        demands, inner = self.controller.demands(latents, loss_rate, state.controller)
+        demands, inner = self.controller.demands(latents, loss_rate, state.controller, again)
         state = replace(state, controller=inner)
         masks = []
         for i, demand in enumerate(demands):
@@ -226,11 +231,16 @@ class ConstantRate:
         return self.form.num_codebooks
 
     def step(
-        self, latents: Tensor, loss_rate: float, state: ConstantState | None, talking: Sequence[bool] | None = None
+        self,
+        latents: Tensor,
+        loss_rate: float,
+        state: ConstantState | None,
+        talking: Sequence[bool] | None = None,
+        again: float | None = None,
     ) -> tuple[list[Mask], ConstantState]:
         """See `Controller.step`. Pauses are sent like speech: that is what a constant rate is for."""
         before = state or ConstantState()
-        demands, inner = self.controller.demands(latents, loss_rate, before.controller)
+        demands, inner = self.controller.demands(latents, loss_rate, before.controller, again)
         opened, masks = before.open, []
         for demand in demands:
             level = search(functools.partial(self._fits, demand, opened))

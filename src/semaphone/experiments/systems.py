@@ -141,10 +141,8 @@ def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChan
     from semaphone.controller.base import FixedController
     from semaphone.controller.budget import best_split
 
-    block = form.sequences_of(0)
-    apart = form.send_time(block[-1]) - form.send_time(block[0])
     loss = channel.mean_loss
-    mask = best_split(transmissions, form.num_codebooks, loss, max(loss, channel.conditional_loss(apart)))
+    mask = best_split(transmissions, form.num_codebooks, loss, max(loss, channel.conditional_loss(form.copy_delay)))
     return FixedController(mask.sent, mask.twice)
 
 
@@ -171,9 +169,11 @@ class WithoutCopies:
         """See `Scalable.name`."""
         return f"{self.controller.name} without copies"
 
-    def demands(self, latents: Tensor, loss_rate: float, state: Any) -> tuple[list[Demand], Any]:
+    def demands(
+        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
+    ) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`."""
-        demands, state = self.controller.demands(latents, loss_rate, state)
+        demands, state = self.controller.demands(latents, loss_rate, state, again)
         return [_once(demand) for demand in demands], state
 
 

@@ -1,7 +1,8 @@
 """How a sender learns what is lost: the receiver's smoothed loss rate, a byte, some time later.
 
 The byte rides in the packets of the other direction (docs/wire-format.md). A simulation has no other direction:
-here its content, its steps of half a percent and its delay are simulated, and its bits are counted.
+here its content, its steps of half a percent and its delay are simulated, and its bits are counted. How often a
+token's copy is lost with it, which RTCP tells in a call (RFC 3611), is known as late.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from semaphone.channel.erasure import ErasureChannel
 from semaphone.errors import InputError
 from semaphone.packet.payload import REPORT_STEPS
 
+if TYPE_CHECKING:
+    from semaphone.packet.format import PacketFormat
+
 Source = Literal["receiver", "oracle"]
 EXPECTED = 0.1  # the loss rate before anything is known: a talk whose first words are lost does not come back
 DOUBT = 8.0  # packets that count as so many lost before the first one is known
+PAIRS = 0.2  # of the memory of the loss rate's inverse: how bursts are changes more slowly than how many there are
+PRESUMED = 3.0  # lost packets that count as independent ones before the first one is known
 
 
 @dataclass(frozen=True)
@@ -53,19 +59,46 @@ class LossEstimate:
         return LossEstimate(keep * self.lost + lost, keep * self.all + 1.0)
 
 
+@dataclass(frozen=True)
+class PairEstimate:
+    """r = P(copy lost | token lost), over packets that carry both, forgetting; `after` gives the next one."""
+
+    both: float = 0.0  # pairs of which both were lost, older ones counting less
+    first: float = 0.0  # packets lost that have another one with their copies
+
+    def rate(self, loss_rate: float) -> float:
+        """In [p, 1]; where little is known losses are presumed to be independent."""
+        return max(loss_rate, (self.both + PRESUMED * loss_rate) / (self.first + PRESUMED))
+
+    def after(self, one: bool, other: bool, packets: float) -> PairEstimate:
+        """With the next pair; `packets` is how many the memory holds."""
+        keep = math.exp(-2.0 / packets)
+        return PairEstimate(keep * self.both + 2.0 * (one and other), keep * self.first + one + other)
+
+
+class Told(NamedTuple):
+    """What a sender knows of the losses."""
+
+    loss_rate: float
+    again: float | None = None  # r; None: it is not known
+
+
 @dataclass
 class Reports:
-    """What a sender has been told, over one talk in which packets leave at `packet_rate` a second."""
+    """What a sender has been told, over one talk in packets of a format."""
 
     feedback: Feedback | None  # None: it is never told anything
     channel: ErasureChannel
-    packet_rate: float
+    form: PacketFormat
     _estimate: LossEstimate = field(default_factory=LossEstimate)
-    _under_way: deque[tuple[float, float]] = field(default_factory=deque)  # when the sender knows it (s), loss rate
-    _told: float = field(init=False)
+    _pairs: PairEstimate = field(default_factory=PairEstimate)
+    _seen: deque[bool] = field(default_factory=lambda: deque(maxlen=16))  # the last packets: were they lost?
+    _count: int = 0
+    _under_way: deque[tuple[float, Told]] = field(default_factory=deque)  # when the sender knows it (s), and what
+    _told: Told = field(init=False)
 
     def __post_init__(self) -> None:
-        self._told = 0.0 if self.feedback is None else EXPECTED
+        self._told = Told(0.0) if self.feedback is None else Told(EXPECTED)
 
     @property
     def _oracle(self) -> bool:
@@ -76,13 +109,28 @@ class Reports:
         """A packet that left at `time` (s) came, or did not."""
         if self.feedback is None or self._oracle:
             return
-        self._estimate = self._estimate.after(lost, self.feedback.memory * self.packet_rate)
-        self._under_way.append((time + self.feedback.delay, self._estimate.rate))
+        packets = self.feedback.memory * self.form.packet_rate
+        self._estimate = self._estimate.after(lost, packets)
+        partner = self._partner()
+        if partner is not None:
+            self._pairs = self._pairs.after(partner, lost, packets / PAIRS)
+        self._seen.append(lost)
+        self._count += 1
+        rate = self._estimate.rate
+        self._under_way.append((time + self.feedback.delay, Told(rate, self._pairs.rate(rate))))
 
-    def at(self, time: float) -> float:
-        """The loss rate as the sender knows it at `time` (s, never decreasing)."""
+    def _partner(self) -> bool | None:
+        """Was the packet lost that shares tokens with the next one? `None`: there is no such packet yet."""
+        if self.form.schedule == "split":
+            return self._seen[-1] if self._count % 2 else None
+        distance = self.form.copy_distance
+        return self._seen[-distance] if 0 < distance <= len(self._seen) else None
+
+    def at(self, time: float) -> Told:
+        """What the sender knows at `time` (s, never decreasing)."""
         if self._oracle:
-            return self.channel.loss_at(time)
+            rate, apart = self.channel.loss_at(time), self.form.copy_delay
+            return Told(rate, max(rate, self.channel.conditional_loss(apart)))
         while self._under_way and self._under_way[0][0] <= time + 1e-9:
             self._told = self._under_way.popleft()[1]
         return self._told
@@ -90,4 +138,4 @@ class Reports:
     @property
     def bit_rate(self) -> float:
         """bit/s that reports take: a byte in every packet of the other direction, which has as many."""
-        return 8 * self.packet_rate if self.feedback is not None and not self._oracle else 0.0
+        return 8 * self.form.packet_rate if self.feedback is not None and not self._oracle else 0.0

@@ -157,7 +157,7 @@ def simulate(blocks: Iterable[Samples], link: Link, seed: int, record: Record | 
 def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record) -> Iterator[Samples]:
     transmitter = Transmitter(link.codec, link.controller, link.form, link.dtx)
     receiver = Receiver(link.codec, link.recovery, link.form)
-    reports = Reports(link.feedback, link.channel, link.form.packet_rate)
+    reports = Reports(link.feedback, link.channel, link.form)
     record.feedback_bps = reports.bit_rate
     waiting = _Waiting(link, link.channel.sampler(np.random.default_rng(seed)), record, reports)
     sending: TransmitterState | None = None
@@ -166,8 +166,8 @@ def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record) -> 
     for step in chain(steps(blocks, link.codec.info, size, record.length), [None]):
         if step is not None:
             told = reports.at((len(waiting.sent) + 1) * link.form.block_duration)
-            record.told.extend([told] * size)
-            sent, sending = transmitter.step(step, sending, told)
+            record.told.extend([told.loss_rate] * size)
+            sent, sending = transmitter.step(step, sending, told.loss_rate, again=told.again)
             waiting.sent.append((sent.seconds, _filled(sent, size)))
             waiting.whole += len(sent.masks) == size
             waiting.send(sent.packets)

@@ -57,10 +57,12 @@ class Transmitter:
         state: TransmitterState | None = None,
         loss_rate: float = 0.0,
         report: float | None = None,
+        again: float | None = None,
     ) -> tuple[Sent, TransmitterState]:
         """Speech [T * chunk_samples] of T >= 1 chunks; `loss_rate` in [0, 1] is what the receiver reported last.
 
-        `report` is the loss rate of the other direction, for packets that carry one.
+        `report` is the loss rate of the other direction, for packets that carry one; `again` the probability that
+        a token's copy is lost if the token is, as far as it is known.
         """
         state = state or TransmitterState()
         form = self.packetizer.format
@@ -71,7 +73,7 @@ class Transmitter:
         encoded = self.codec.encode(torch.from_numpy(speech)[None], state.codec, most)
         encoder = clock()
         # Latents of pauses are shown to the controller, too: it goes on listening.
-        masks, controller_state = self.controller.step(encoded.latents[0], loss_rate, state.controller, talking)
+        masks, controller_state = self.controller.step(encoded.latents[0], loss_rate, state.controller, talking, again)
         controller = clock()
         packets: list[Packet] = []
         packetizer_state, silent = state.packetizer, state.silent

@@ -126,6 +126,12 @@ class PacketFormat:
             return Mask(1, 1) if sent == 1 else Mask(sent, twice)
         return Mask(sent, twice if self.copy_distance else 0)
 
+    @property
+    def copy_delay(self) -> float:
+        """s from the packet of a token to the one with its copy."""
+        numbers = self.sequences_of(0)
+        return self.send_time(numbers[-1]) - self.send_time(numbers[0])
+
     # The table of contents is one number with digits in this base, one or more a chunk.
 
     @property

@@ -34,12 +34,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
+from semaphone.controller.base import mendable
 from semaphone.controller.masks import straight_through
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.recovery import depth
 from semaphone.recovery.expectation import expected_share
 from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.training.controller_start import start
 from semaphone.training.latents import Material
 from semaphone.training.losses import MelLoss
 from semaphone.training.runs import Report, cosine_rate, follow, run_steps
@@ -64,6 +66,7 @@ class ControllerTraining:
     crop: int = 50  # chunks of 80 ms that controller and recovery read, 4 s
     window: int = 12  # chunks of each crop that are recovered
     heard: int = 6  # crops a step whose window is rendered, too
+    start: int = 400  # steps before the first, in which the network learns to begin sensibly (controller_start.py)
     budgets: tuple[float, float] = (2.0, 24.0)  # transmissions a chunk, uniform between the two; 0, 0: a price instead
     gamma: float = 0.3  # γ of eq 20: what a transmission costs where there is no budget
     semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
@@ -85,7 +88,7 @@ class ControllerTraining:
     dev_every: int = 250  # steps between looks at what is sent
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.window, self.steps, self.every, self.dev_every) < 1:
+        if min(self.batch, self.window, self.steps, self.every, self.dev_every) < 1 or self.start < 0:
             raise InputError("Batch, window, steps and intervals of a training are at least 1.")
         if not self.window <= self.crop or not 0 <= self.heard <= self.batch:
             raise InputError("The window of a training lies within its crop, and no more crops are heard than drawn.")
@@ -124,7 +127,7 @@ class Batch:
     r: Tensor  # [B]
     rate: Tensor  # [B], L, or with budgets the transmissions a chunk
     lost: Tensor  # [B, T, N_Q, 2] bool: the packet of a token is lost, and that of its copy
-    told: Tensor  # [B], p as it is reported
+    told: Tensor  # [B], p as it is reported, less what copies cannot mend
 
 
 def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
@@ -156,7 +159,7 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
         torch.from_numpy(r.astype(np.float32)),
         torch.from_numpy(rate.astype(np.float32)),
         torch.from_numpy(lost),
-        torch.from_numpy((rng.binomial(REPORTED, p) / REPORTED).astype(np.float32)),
+        torch.tensor([mendable(*facts) for facts in zip(rng.binomial(REPORTED, p) / REPORTED, r, strict=True)]).float(),
     )
 
 
@@ -297,16 +300,20 @@ class ControllerTrainer:
         torch.set_flush_denormal(True)
         torch.manual_seed(c.seed)
         self.c, self.parts, self.material, self.out = c, parts, material, out
+        self.begun: float | None = None  # how far from its first targets the network began
         parts.recovery.eval().requires_grad_(False)
         info = parts.info
         self.net = ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint))
         self.net.adjust(draw(material, c, np.random.default_rng(c.seed)).latents.flatten(0, 1))
+        out.mkdir(parents=True, exist_ok=True)
+        resumed = (out / STATE).exists()
+        if c.start and not resumed:
+            self.begun = start(self.net, material, c.start, np.random.default_rng([c.seed, 1]))
         self.losses = Losses(self.net, parts, c)
         self.step = 0
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), c.rate, weight_decay=c.decay)
-        out.mkdir(parents=True, exist_ok=True)
-        if (out / STATE).exists():
+        if resumed:
             self.load(out / STATE)
 
     def load(self, path: Path) -> None:
@@ -414,6 +421,8 @@ def train_controller(
     Writes log.jsonl, checkpoint.pt and nano-controller.safetensors (averaged weights); returns the latter's path.
     """
     trainer = ControllerTrainer(c, parts, material, out)
+    if trainer.begun is not None:
+        report(0, {"start": trainer.begun})
     last = c.steps if until is None else min(until, c.steps)
 
     def look(step: int) -> dict[str, Any] | None:
