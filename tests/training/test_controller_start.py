@@ -56,7 +56,7 @@ def test_a_fresh_network_learns_to_begin_there():
     talk: Any = Talk()
     net = ControllerModel(ControllerConfig(D, N))
     net.adjust(torch.from_numpy(talk.latents))
-    assert start(net, talk, 150, np.random.default_rng(1)) < 0.08
+    assert start(net, talk, 150, np.random.default_rng(1), rate=1e-2) < 0.08
     importance, _ = net(torch.from_numpy(talk.latents)[None], torch.full((1, 200), 0.2))
     sent, twice = importance[0].T.detach().numpy()
     assert np.corrcoef(sent, talk.level)[0, 1] > 0.8

@@ -80,7 +80,9 @@ class LinkSystem(System):
     def identity(self, channel: ErasureChannel) -> dict[str, Any]:
         """See `System.identity`."""
         link = self.link(channel)
-        return {
+        settings = getattr(link.recovery, "settings", None)
+        about = {} if settings is None else {"recovery_settings": repr(settings)}
+        return about | {
             "codec": link.codec.info.fingerprint,
             "codec_weights": digest_of(link.codec),
             "recovery": type(link.recovery).__name__,

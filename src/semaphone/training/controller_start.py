@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semaphone.controller.adaptive import ControllerModel
 from semaphone.controller.budget import best_split
 from semaphone.training.latents import Crop, Material
 
-RATE = 2e-2  # learning rate at the beginning; it falls to nothing
+RATE = 3e-3  # learning rate after 20 steps; it falls to nothing
 BATCH, CROP = 16, 50  # crops a step, chunks of a crop
 RANGE_DB = 40.0  # below the loudest chunk, from which on a chunk is as quiet as silence
 QUIET, LOUD = 0.35, 0.7  # I_s of silence and of the loudest chunk
@@ -42,9 +42,9 @@ def targets(loud: Tensor, loss_rate: Tensor, num_codebooks: int) -> Tensor:
     return torch.stack([sent, share[:, None] * sent], -1)
 
 
-def start(net: ControllerModel, material: Material, steps: int, rng: np.random.Generator) -> float:
+def start(net: ControllerModel, material: Material, steps: int, rng: np.random.Generator, rate: float = RATE) -> float:
     """Teach a fresh network the targets, in place; the mean distance from them in the last tenth of the steps."""
-    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.0)
     odds = material.lengths / material.lengths.sum()
     left: list[float] = []
     net.train()
@@ -60,9 +60,10 @@ def start(net: ControllerModel, material: Material, steps: int, rng: np.random.G
         wanted = targets(loud, p, net.config.num_codebooks)
         loss = F.binary_cross_entropy(importance, wanted)
         for group in optimiser.param_groups:
-            group["lr"] = RATE * (1 - step / steps)
+            group["lr"] = rate * min((step + 1) / 20, 1 - step / steps)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimiser.step()
         left.append(float((importance.detach() - wanted).abs().mean()))
     return float(np.mean(left[-max(1, steps // 10) :])) if left else float("nan")
