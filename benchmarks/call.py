@@ -3,8 +3,9 @@
     python benchmarks/call.py SPEECH.wav [--seconds 600] [--codec nano] [--weather=--loss 0.2 --jitter 30ms ...]
 
 Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, their
-memory after a minute and at the end, and PLCMOS of what was heard beside that of the simulation at the loss that
-the call had (means over stretches of 10 s, with 95 % intervals; needs the extra `metrics`).
+memory after a minute and at the end, and PLCMOS of what was heard beside that of the simulation over the same
+channel, or at the loss that the call had if the weather names none (means over stretches of 10 s, with 95 %
+intervals; needs the extra `metrics`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 
 WEATHER = "--loss 0.2 --jitter 30ms --reorder 0.05"
 STRETCH = 10.0  # s that PLCMOS is taken over
+CODEBOOKS, COPIES = 8, 2  # of each chunk
 
 
 def free_port() -> int:
@@ -53,6 +55,7 @@ def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str,
     port, door, key = free_port(), free_port(), folder / "key"
     subprocess.run([sys.executable, "-m", "semaphone", "call", "--new-key", str(key)], check=True)
     common = ["--key-file", str(key), "--codec", args.codec, "--recovery", args.recovery, "--in", str(speech)]
+    common += ["--codebooks", str(CODEBOOKS), "--copies", str(COPIES)]
     relay = launch("relay", "--listen", f"127.0.0.1:{door}", "--to", f"127.0.0.1:{port}", *shlex.split(args.weather))
     ends = []
     for name, address in (("a", ["--listen", f"127.0.0.1:{port}"]), ("b", ["--connect", f"127.0.0.1:{door}"])):
@@ -77,7 +80,7 @@ def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str,
 def simulated(speech: Path, loss: float, args: argparse.Namespace) -> np.ndarray[Any, Any]:
     """What the simulation makes of the same recording at the same loss."""
     from semaphone.audio import read_blocks
-    from semaphone.channel.erasure import Uniform
+    from semaphone.channel.erasure import Uniform, parse_channel
     from semaphone.codec.registry import load_codec
     from semaphone.controller.base import FixedController
     from semaphone.link.simulate import Link, simulate
@@ -88,7 +91,9 @@ def simulated(speech: Path, loss: float, args: argparse.Namespace) -> np.ndarray
     info = codec.info
     form = PacketFormat(info.num_codebooks, info.codebook_size, info.frame_rate, loss_report=True)
     recovery = load_recovery(args.recovery, info)
-    link = Link(codec, FixedController(min(8, info.num_codebooks), 2), form, recovery, Uniform(loss))
+    words = shlex.split(args.weather)
+    channel = parse_channel(words[words.index("--channel") + 1]) if "--channel" in words else Uniform(loss)
+    link = Link(codec, FixedController(CODEBOOKS, COPIES), form, recovery, channel)
     return np.concatenate(list(simulate(read_blocks(speech, info.sample_rate), link, seed=7)))
 
 
@@ -115,7 +120,7 @@ def main() -> None:
     parser.add_argument("speech", type=Path)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--codec", default="nano")
-    parser.add_argument("--recovery", default="hold")
+    parser.add_argument("--recovery", default="lm")
     parser.add_argument("--weather", default=WEATHER, help=f"options of semaphone relay (default {WEATHER})")
     parser.add_argument("--no-quality", action="store_true", help="leave PLCMOS out")
     args = parser.parse_args()
