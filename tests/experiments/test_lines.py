@@ -76,3 +76,18 @@ def test_every_experiment_has_its_parts():
     assert set(EXPERIMENTS) >= {"translation-quality", "translation-latency", "segment-length"}
     args = parser.parse_args(["experiment", "segment-length", "--data", "x"])
     assert args.rest == ["--data", "x"]
+
+
+def test_codes_are_compared_sentence_by_sentence():
+    pytest.importorskip("sacrebleu")
+    lines = []
+    for i in range(8):
+        for snr, ours in ((1.0, "the train leaves at noon"), (7.0, "no")):
+            place = {"part": "noise", "fading": "awgn", "snr": snr, "file": f"{i}.wav"}
+            reference = f"the train leaves at noon from platform {i}"
+            lines.append({**place, "system": "trained", "text": ours, "reference": reference})
+            lines.append({**place, "system": "analogue", "text": "the train", "reference": reference})
+    found = dict(translation_quality.differences(lines, "trained", "analogue", "awgn"))
+    assert found[1.0].low > 0
+    assert found[7.0].high < 0
+    assert translation_quality.differences(lines, "trained", "digital", "awgn") == []

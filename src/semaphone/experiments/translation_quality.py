@@ -16,10 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from semaphone.errors import InputError
 from semaphone.experiments.lines import Lines
 
 if TYPE_CHECKING:
+    from semaphone.metrics.bootstrap import Interval
     from semaphone.translation.corpora import Pair
     from semaphone.translation.models.base import Burst
     from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
@@ -188,6 +191,25 @@ def scores(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[list[
     return curves
 
 
+def differences(lines: Iterable[dict[str, Any]], ours: str, theirs: str, fading: str) -> list[tuple[float, Interval]]:
+    """By SNR, chrF of one code less that of another: mean over recordings, sentence by sentence, 95 % interval."""
+    from semaphone.metrics.bootstrap import paired_difference
+    from semaphone.metrics.translation import sentence_chrf
+
+    texts: dict[float, dict[str, dict[str, float]]] = {}
+    for line in lines:
+        if line["part"] == "noise" and line["fading"] == fading and line["system"] in (ours, theirs):
+            score = sentence_chrf(line["text"], line["reference"])
+            texts.setdefault(line["snr"], {}).setdefault(line["system"], {})[line["file"]] = score
+    found = []
+    for snr, systems in sorted(texts.items()):
+        files = sorted(set(systems.get(ours, {})) & set(systems.get(theirs, {})))
+        if files:
+            a, b = ([systems[name][file] for file in files] for name in (ours, theirs))
+            found.append((snr, paired_difference(a, b, np.random.default_rng(0))))
+    return found
+
+
 def draw_results(lines: Iterable[dict[str, Any]], out: Path) -> None:
     """Figures and page from result lines; only recordings that every system has are compared."""
     from semaphone.experiments.page import Curve, draw, paragraph, save, table, write_page
@@ -206,6 +228,13 @@ def draw_results(lines: Iterable[dict[str, Any]], out: Path) -> None:
         snrs = sorted({snr for x, _ in chosen.values() for snr in x})
         rows = [[snr, *(dict(zip(x, y, strict=True)).get(snr, "") for x, y in chosen.values())] for snr in snrs]
         parts.append(table(["SNR (dB)", *chosen], rows))
+        for rival in sorted(set(chosen) - {"trained"}) if "trained" in chosen else ():
+            apart = [
+                [snr, f"{d.mean:+.1f}", f"{d.low:+.1f} to {d.high:+.1f}"]
+                for snr, d in differences(lines, "trained", rival, fading)
+            ]
+            parts.append(paragraph(f"trained less {rival}, chrF of sentences, paired, and 95 % intervals:"))
+            parts.append(table(["SNR (dB)", "difference", "95 % interval"], apart))
         marks = [[code, snr_at_share(x, y)] for code, (x, y) in chosen.items()]
         if fading in PAPER_SNR_95:
             marks.append(["the paper's BLASER 2.0, fra-eng", PAPER_SNR_95[fading]])

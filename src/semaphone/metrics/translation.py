@@ -37,6 +37,11 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return float(_sacrebleu().corpus_chrf(list(hypotheses), [list(references)]).score)
 
 
+def sentence_chrf(hypothesis: str, reference: str) -> float:
+    """chrF2 of a sentence, 0 to 100: what differences of two systems are paired by."""
+    return float(_sacrebleu().sentence_chrf(hypothesis, [reference]).score)
+
+
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """BLEU of a corpus, 0 to 100 (sacrebleu's defaults)."""
     _same_length(hypotheses, references)
