@@ -87,6 +87,7 @@ class LmRecovery:
     def __init__(self, model: RQTransformer, settings: LmSettings | None = None) -> None:
         """Raises InputError if a delay is asked of a model that has none."""
         self.model = model.eval()
+        self.model.prepare()
         self.settings = settings or LmSettings()
         if self.settings.delay and not model.config.acoustic_delay:
             raise InputError("This recovery model needs no delay.")

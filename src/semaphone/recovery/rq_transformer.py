@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from semaphone.codec.attention import Window, advance, fresh_window, plan, self_attention
 from semaphone.recovery import depth
 from semaphone.recovery.base import TokenStatus
+from semaphone.recovery.lone import Lone, LoneStepper, eligible
 from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_parts import fresh_parts
 from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD, Filled, Late, RQState, Step, filled, merge_states
@@ -65,8 +66,13 @@ class RQTransformer(nn.Module):
         self.join = nn.Linear(joined, config.width, bias=False) if config.token_width else None
         self.see = nn.Linear(joined, config.width, bias=False) if config.sees_received else None
         self.points: Tensor | None = None  # [N_Q, K, C] float32, the codec's entries, for `expected_share`
+        self.lone: Lone | None = None  # see `prepare`
         self.dropout = nn.Dropout(0.0)  # of the temporal input and the depth context; training sets it
         self.checkpointing = False  # recompute the temporal layers in the backward pass: less memory, more time
+
+    def prepare(self) -> None:
+        """The weights change no more: a lone stream may take the fast way, if this model is one for it."""
+        self.lone = Lone(self) if eligible(self) else None
 
     # The two inputs of the temporal transformer.
 
@@ -334,7 +340,11 @@ class RQTransformer(nn.Module):
         """The context of the next depth pass, [B, width]."""
         step = state.window.position[:, None]
         x = self.embed_past(state.past[:, None], state.heard[:, None], state.text[:, None], step)
-        a, window = self.temporal(x if seen is None else x + seen, state.window)
+        x = x if seen is None else x + seen
+        if self.lone is not None and len(x) == 1 and state.window.together:
+            a, window = self.lone.temporal(x, state.window)
+        else:
+            a, window = self.temporal(x, state.window)
         return (a if seen is None else a + seen)[:, 0], window
 
     def _fill(self, context: Tensor, known: Tensor, wanted: Tensor, position: Tensor, call: _Call) -> Filled:
@@ -345,7 +355,7 @@ class RQTransformer(nn.Module):
         rows = known.new_zeros(len(known), self.config.codebook_size, dtype=torch.float32)
         logits = [rows] * len(ids)
         last = max((k for k, n in enumerate(needed) if n), default=-1)
-        stepper = depth.Stepper(self.depth_decoder, context, text) if last >= 0 else None
+        stepper = self._stepper(context, text) if last >= 0 else None
         for k in range(last + 1):
             assert stepper is not None
             hidden = stepper.step(ids[k - 1] if k else None)
@@ -354,6 +364,11 @@ class RQTransformer(nn.Module):
                 token = call.sampling.choose(logits[k], position, k)
                 ids[k] = torch.where(wanted[:, k], token, ids[k])
         return filled(known, wanted, torch.stack(ids, 1), torch.stack(logits, 1))
+
+    def _stepper(self, context: Tensor, text: Tensor) -> depth.Stepper | LoneStepper:
+        if self.lone is not None and len(context) == 1:
+            return self.lone.stepper(context, text)
+        return depth.Stepper(self.depth_decoder, context, text)
 
     def _remember(self, window: Window, known: Tensor, filled: Filled) -> RQState:
         """The state after a time step, of whose tokens `known` were received."""
