@@ -16,6 +16,7 @@ import torch
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.codec.registry import load_codec
+from semaphone.commands._link import settle
 from semaphone.controller.base import FixedController
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.packet.format import PacketFormat
@@ -53,6 +54,7 @@ def main() -> None:
     speech = (0.1 * rng.standard_normal(int(args.seconds * info.sample_rate))).astype(np.float32)
     for _ in simulate([speech[: 4 * info.sample_rate]], link, 0):  # warm up
         pass
+    settle()
     record = Record()
     for _ in simulate([speech], link, 0, record):
         pass

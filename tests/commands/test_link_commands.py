@@ -1,5 +1,6 @@
 """transmit, encode, decode and models as a person would call them, with good input and bad."""
 
+import gc
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.codec.tiny import tiny_codec, tiny_model
 
 from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
+from semaphone.commands import _link
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
 from semaphone.packet.sph import SphReader
 
@@ -218,3 +220,12 @@ def test_settings_of_a_training(tmp_path, capsys):
     base = ["train", "codec", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--no-teacher"]
     assert "not a folder" in fails(capsys, base)
     assert "--start" in fails(capsys, [*base, "--stage", "2"])
+
+
+def test_what_is_loaded_is_not_collected_again():
+    before = gc.get_freeze_count()
+    try:
+        _link.settle()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

@@ -142,6 +142,18 @@ def one_thread() -> None:
     torch.set_flush_denormal(True)
 
 
+def settle() -> None:
+    """Everything is loaded and stays: the garbage collector need not look at it again.
+
+    It would do so every few seconds, and half a million objects of the libraries take it a fifth of a second, in which
+    nobody hears anything.
+    """
+    import gc
+
+    gc.collect()
+    gc.freeze()
+
+
 def codec_of(args: argparse.Namespace) -> Codec:
     """The codec that the options ask for."""
     from semaphone.codec.registry import load_codec

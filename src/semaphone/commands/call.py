@@ -147,6 +147,7 @@ def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
     _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
     codec = _link.codec_of(args)
     voice, dtx = _voice(args, codec)
+    _link.settle()
     options = replace(options, dtx=dtx)
     source, sink = _source(args.input, codec), _sink(args.output, codec)
     lines: list[str] = []

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     # A fixed controller does not listen: nobody would send it reports.
     feedback = None if isinstance(controller, FixedController) else told
     link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx)
+    _link.settle()
     blocks = read_blocks(args.input, info.sample_rate)
     seconds = None if args.input == "-" else probe(args.input).seconds
     keep = int(SHOWN * info.sample_rate) if args.plot else 0
