@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
 MARGIN = (0.01, 0.2)  # s from deadline to play, least and most
 CROSSFADE = 0.01  # s, of a splice
 CLOCKS = 0.01  # s by which a block gives way to a loudspeaker with a clock of its own
+
+
+class _Piece(NamedTuple):
+    """Some speech of a block."""
+
+    speech: Samples
+    samples: int  # of the stream that it stands for
+    seconds: float  # of computation
+
+
+class _First(NamedTuple):
+    """What the first piece of a block took: the others are made while it is heard."""
+
+    computation: float  # s
+    ready: float  # s, when it was there
 
 
 class Listener:
@@ -95,43 +111,62 @@ class Listener:
             self.skipped += 1
             return
         surplus = self.sink.surplus(due.play_at - loop.time())
-        speech, computation = await loop.run_in_executor(self._executor, self._render, due, surplus)
-        ready = loop.time()
-        late = round((ready - due.play_at) * self.rate)
-        if late > 0:
-            self.too_late += 1
-            speech = np.concatenate([np.zeros(min(late, len(speech)), np.float32), speech[late:]])
-        await loop.run_in_executor(self._executor, self._hear, speech, due, ready)
-        self._adapt(buffer, ready - due.deadline)
-        self._note(buffer, due, computation, ready)
+        pieces = self._render(due, surplus)
+        play_at, first, took, late = due.play_at, None, 0.0, False
+        while (piece := await loop.run_in_executor(self._executor, next, pieces, None)) is not None:
+            ready = loop.time()
+            first = first or _First(piece.seconds, ready)
+            speech, behind = piece.speech, round((ready - play_at) * self.rate)
+            if behind > 0:
+                late = True
+                speech = np.concatenate([np.zeros(min(behind, len(speech)), np.float32), speech[behind:]])
+            await loop.run_in_executor(self._executor, self._hear, speech, piece.samples, play_at, ready)
+            took = max(took, ready - due.deadline - (play_at - due.play_at))
+            play_at += piece.samples / self.rate
+        assert first is not None
+        self.too_late += late
+        self._adapt(buffer, took)
+        self._note(buffer, due, first)
 
-    def _render(self, due: Due, surplus: int) -> tuple[Samples, float]:
-        """Speech of a block and what it took, s. In the decoder's thread."""
-        heard, self._state = self._receiver.step(due.payloads, self._state, due.silent)
+    def _render(self, due: Due, surplus: int) -> Iterator[_Piece]:
+        """A block in pieces. Each is made when it is asked for, in the decoder's thread."""
         most = round(CLOCKS * self.rate)
         length = due.samples - (max(-most, min(surplus, most)) if abs(surplus) > most else 0)
+        receiver = self._receiver
+        if length == due.samples == self.voice.block_samples:
+            for heard, state in receiver.stream(due.payloads, self._state, due.silent):
+                if receiver is self._receiver:  # else the far side has begun anew meanwhile
+                    self._state = state
+                yield _Piece(heard.speech, len(heard.speech), sum(heard.seconds.values()))
+            return
+        heard, state = receiver.step(due.payloads, self._state, due.silent)
+        if receiver is self._receiver:
+            self._state = state
         speech = stretch(heard.speech, length, round(CROSSFADE * self.rate))
-        return speech, sum(heard.seconds.values())
+        yield _Piece(speech, due.samples, sum(heard.seconds.values()))
 
-    def _hear(self, speech: Samples, due: Due, now: float) -> None:
+    def _hear(self, speech: Samples, samples: int, play_at: float, now: float) -> None:
+        """Speech for the place of so many samples of the stream."""
         if self._beginning is None:
-            self._beginning = due.play_at
-        gap = round((due.play_at - self._beginning) * self.rate) - self._position
+            self._beginning = play_at
+        gap = round((play_at - self._beginning) * self.rate) - self._position
         if gap > 2:  # the stream was interrupted
             self.sink.silence(gap)
             self._position += gap
         elif gap < -2:  # it went on earlier than it stopped
-            speech = speech[-gap:]
-            self._position += gap
-        self.sink.write(speech, due.play_at - now)
-        self._position += due.samples
+            cut = min(-gap, samples)
+            speech = speech[cut:]
+            self._position -= cut
+        self.sink.write(speech, play_at - now)
+        self._position += samples
 
     def _adapt(self, buffer: JitterBuffer, took: float) -> None:
         """The margin follows the slowest of the last blocks."""
         self._decoding = min(max(took, self._decoding * 0.99), MARGIN[1])
         buffer.margin = min(max(1.1 * self._decoding, MARGIN[0]), MARGIN[1])
 
-    def _note(self, buffer: JitterBuffer, due: Due, computation: float, ready: float) -> None:
+    def _note(self, buffer: JitterBuffer, due: Due, first: _First) -> None:
+        computation, ready = first
         self.played += not due.filler
         self.silent += due.silent
         self.stretched += due.samples != buffer.config.block_samples

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,16 +74,41 @@ class Receiver:
 
     def render(self, chunks: list[ReceivedChunk], state: ReceiverState | None = None) -> tuple[Heard, ReceiverState]:
         """The chunks of a block as they were received → speech: comfort noise, or recovery and the codec's decoder."""
+        pause, quiet, state = self._pause(chunks, state or ReceiverState())
+        if state.silent:
+            return pause, state
+        decoded, seconds, state = self._decode(chunks[quiet:], state)
+        return replace(pause, speech=np.concatenate([pause.speech, decoded]), seconds=seconds), state
+
+    def stream(
+        self, payloads: Sequence[bytes | None], state: ReceiverState | None = None, silent: bool = False
+    ) -> Iterator[tuple[Heard, ReceiverState]]:
+        """`step` in pieces, one a chunk: the first can be heard while the next is made. The sums are the same."""
+        began = time.perf_counter()
+        chunks, bad = self.read(payloads)
+        reading = {"packets": time.perf_counter() - began}
         state = state or ReceiverState()
+        pause, quiet, state = self._pause(chunks, replace(state, silent=True) if silent else state)
+        if state.silent:
+            yield replace(pause, bad_packets=bad, seconds={**reading, **pause.seconds}), state
+            return
+        before = pause.speech
+        for i in range(quiet, len(chunks)):
+            decoded, seconds, state = self._decode(chunks[i : i + 1], state)
+            speech, first = np.concatenate([before, decoded]), i == quiet
+            status = pause.status[0 if first else i : i + 1]
+            yield Heard(speech, status, bad if first else 0, False, {**reading, **seconds} if first else seconds), state
+            before = before[:0]
+
+    def _pause(self, chunks: list[ReceivedChunk], state: ReceiverState) -> tuple[Heard, int, ReceiverState]:
+        """The comfort noise that a block begins with, its chunks, and the state, silent if it is all of the block."""
         status = np.stack([chunk.status for chunk in chunks])
         quiet = _quiet_chunks(status, state.silent)
         began = time.perf_counter()
         speech, noise = comfort_noise(quiet * self.codec.info.chunk_samples, state.noise)
         state = replace(state, silent=quiet == len(chunks), noise=noise if quiet else state.noise)
-        if state.silent:
-            return Heard(speech, status, 0, True, {"recovery": 0.0, "decoder": time.perf_counter() - began}), state
-        decoded, seconds, state = self._decode(chunks[quiet:], state)
-        return Heard(np.concatenate([speech, decoded]), status, 0, False, seconds), state
+        seconds = {"recovery": 0.0, "decoder": time.perf_counter() - began}
+        return Heard(speech, status, 0, state.silent, seconds), quiet, state
 
     def _decode(
         self, chunks: list[ReceivedChunk], state: ReceiverState
