@@ -132,18 +132,17 @@ class Listener:
         """A block in pieces. Each is made when it is asked for, in the decoder's thread."""
         most = round(CLOCKS * self.rate)
         length = due.samples - (max(-most, min(surplus, most)) if abs(surplus) > most else 0)
-        receiver = self._receiver
-        if length == due.samples == self.voice.block_samples:
-            for heard, state in receiver.stream(due.payloads, self._state, due.silent):
-                if receiver is self._receiver:  # else the far side has begun anew meanwhile
-                    self._state = state
-                yield _Piece(heard.speech, len(heard.speech), sum(heard.seconds.values()))
-            return
-        heard, state = receiver.step(due.payloads, self._state, due.silent)
-        if receiver is self._receiver:
-            self._state = state
-        speech = stretch(heard.speech, length, round(CROSSFADE * self.rate))
-        yield _Piece(speech, due.samples, sum(heard.seconds.values()))
+        receiver, natural, made = self._receiver, self.voice.block_samples, 0
+        for heard, state in receiver.stream(due.payloads, self._state, due.silent):
+            if receiver is self._receiver:  # else the far side has begun anew meanwhile
+                self._state = state
+            speech, before = heard.speech, made
+            made += len(speech)
+            samples = len(speech)
+            if made == natural:  # the last piece takes up what the block has to be longer or shorter
+                samples = due.samples - before
+                speech = stretch(speech, length - before, round(CROSSFADE * self.rate))
+            yield _Piece(speech, samples, sum(heard.seconds.values()))
 
     def _hear(self, speech: Samples, samples: int, play_at: float, now: float) -> None:
         """Speech for the place of so many samples of the stream."""
