@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from semaphone.call.ends import Sink
 
 MARGIN = (0.01, 0.2)  # s from deadline to play, least and most
+LATELY, SLOW, HEADROOM = 64, 0.97, 0.003  # blocks, the quantile of what they took, and s on top of it
 CROSSFADE = 0.01  # s, of a splice
 CLOCKS = 0.01  # s by which a block gives way to a loudspeaker with a clock of its own
 
@@ -58,7 +60,7 @@ class Listener:
         self._awake = asyncio.Event()
         self._beginning: float | None = None  # when the first sample was heard
         self._position = 0  # samples given to the sink
-        self._decoding = 0.02  # s that decoding takes at most, lately
+        self._took = deque([0.02], maxlen=LATELY)  # s from the deadline to when speech was there, of the last blocks
 
     async def warm_up(self) -> None:
         """The first call of a model is slow: let it be one that nobody waits for."""
@@ -160,9 +162,9 @@ class Listener:
         self._position += samples
 
     def _adapt(self, buffer: JitterBuffer, took: float) -> None:
-        """The margin follows the slowest of the last blocks."""
-        self._decoding = min(max(took, self._decoding * 0.99), MARGIN[1])
-        buffer.margin = min(max(1.1 * self._decoding, MARGIN[0]), MARGIN[1])
+        """The margin follows the slow ones of the last blocks, but not the slowest: a hiccup is soon forgotten."""
+        self._took.append(took)
+        buffer.margin = min(max(float(np.quantile(self._took, SLOW)) + HEADROOM, MARGIN[0]), MARGIN[1])
 
     def _note(self, buffer: JitterBuffer, due: Due, first: _First) -> None:
         computation, ready = first
