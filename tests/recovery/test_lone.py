@@ -10,14 +10,12 @@ import torch
 
 pytest.importorskip("transformers")
 
-from tests.recovery.test_lm import NANO, K, N
+from tests.recovery.test_lm import MOSHI, NANO, K, N
 
 from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.lone import eligible
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
-
-MOSHI = replace(NANO, token_width=0, acoustic_delay=1, sees_received=False)
 
 
 def both(config=NANO) -> tuple[RQTransformer, RQTransformer]:
@@ -67,3 +65,10 @@ def test_who_may_take_the_fast_way():
     slow, _ = both()
     assert eligible(slow)
     assert not eligible(RQTransformer(NANO).to(torch.bfloat16))
+    assert not eligible(RQTransformer(replace(NANO, width=1024, heads=8)))
+
+
+def test_what_is_trained_on_is_prepared_anew():
+    _, fast = both()
+    fast.train()
+    assert fast.lone is None

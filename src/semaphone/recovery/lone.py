@@ -22,19 +22,17 @@ WIDEST = 512  # a transformer as wide as this spends its time in products, which
 
 
 def eligible(model: Any) -> bool:
-    """Can this `RQTransformer` be driven here: small, float32, on the CPU, without adapters?"""
-    weights = list(model.parameters())
-    plain = all(w.dtype == torch.float32 and w.device.type == "cpu" for w in weights)
-    attention = model.decoder.model.layers[0].self_attn
+    """Can this `RQTransformer` be driven here: small, float32, on the CPU, without adapters, as nano is built?"""
+    from transformers.activations import ACT2FN
+
+    silu = type(ACT2FN["silu"])
+    layers = (*model.decoder.model.layers, *model.depth_decoder.layers)
     return (
-        plain
-        and model.config.width <= WIDEST
-        and attention.num_key_value_heads == attention.num_heads
+        model.config.width <= WIDEST
+        and all(w.dtype == torch.float32 and w.device.type == "cpu" for w in model.parameters())
         and not any(hasattr(part, "base_layer") for part in model.modules())
-        and all(
-            getattr(layer.mlp, "activation_fn", None).__class__.__name__ in ("SiLU", "SiLUActivation")
-            for layer in (*model.decoder.model.layers, *model.depth_decoder.layers)
-        )
+        and all(layer.self_attn.num_key_value_heads == layer.self_attn.num_heads for layer in layers)
+        and all(isinstance(layer.mlp.activation_fn, silu) for layer in layers)
     )
 
 

@@ -74,6 +74,12 @@ class RQTransformer(nn.Module):
         """The weights change no more: a lone stream may take the fast way, if this model is one for it."""
         self.lone = Lone(self) if eligible(self) else None
 
+    def train(self, mode: bool = True) -> RQTransformer:
+        """As usual; weights that may change are no longer prepared."""
+        if mode:
+            self.lone = None
+        return super().train(mode)
+
     # The two inputs of the temporal transformer.
 
     def _embed(self, ids: Tensor, flags: tuple[Tensor, Tensor]) -> Tensor:
