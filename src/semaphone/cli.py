@@ -59,8 +59,6 @@ def fail(sentence: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (argparse itself exits with 2 on a wrong option)."""
     args = build_parser().parse_args(argv)
-    # numpy, which is not loaded yet: a product of our sizes takes longer to share than to compute.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = int(args.run(args))
         sys.stdout.flush()
