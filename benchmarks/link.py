@@ -16,7 +16,7 @@ import torch
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.codec.registry import load_codec
-from semaphone.commands._link import settle
+from semaphone.commands._link import one_thread, settle
 from semaphone.controller.base import FixedController
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.packet.format import PacketFormat
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--recovery", choices=NAMES, default="hold")
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    one_thread()
     codec = load_codec(args.codec)
     info = codec.info
     form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)

@@ -138,7 +138,6 @@ def _sink(name: str, codec: Codec) -> Sink:
 def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
     import asyncio
     import contextlib
-    import signal
     import sys
     from dataclasses import replace
 
@@ -161,9 +160,7 @@ def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
         session = CallSession(voice, source, sink, options, note)
         task = asyncio.get_running_loop().create_task(session.run())
         # Hanging up is the usual end of a call and no error: the report and the recording are wanted.
-        for name in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+        _link.ends_with_signals(task)
         if args.dashboard:
             await _show(session, task, lines)
         with contextlib.suppress(asyncio.CancelledError):

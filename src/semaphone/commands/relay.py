@@ -34,6 +34,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Relay until stopped, then say what happened."""
     import asyncio
+    import contextlib
 
     from semaphone.call.address import parse_address, parse_duration, parse_rate
     from semaphone.call.relay import Conditions, Relay, open_relay
@@ -61,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
     running: list[Relay] = []
 
     async def relaying() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        _link.ends_with_signals(task)
         running.append(await open_relay(listen, target, conditions, args.seed))
         print(f"relaying from {listen[0]}:{listen[1]} to {target[0]}:{target[1]}, {channel}", flush=True)
         try:
@@ -71,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             running[0].close()
 
     try:
-        asyncio.run(relaying())
+        with contextlib.suppress(asyncio.CancelledError):  # the usual end, and no error: the counts are wanted
+            asyncio.run(relaying())
     finally:
         for direction, counts in (running[0].counts if running else {}).items():
             print(f"{direction}: " + (", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"))
