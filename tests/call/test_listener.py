@@ -65,3 +65,18 @@ def test_a_pause_is_comfort_noise() -> None:
     assert listener.silent == 1
     assert [len(part) for part in ear.heard] == [2560]
     assert np.abs(ear.heard[0]).max() == 0  # nothing was heard yet that could be imitated
+
+
+def test_a_far_side_that_begins_anew_keeps_its_fresh_state() -> None:
+    async def scenario() -> None:
+        listener = Listener(voice(), Ear(), Delays())
+        due = Due(0, (None, None), 0.0, 100.0, samples=2560, silent=False)
+        pieces = listener._render(due, 0)
+        next(pieces)
+        assert listener._state is not None
+        listener.start(listener.voice.form, 8)
+        assert [piece.samples for piece in pieces] == [1280]
+        assert listener._state is None
+        listener.close()
+
+    asyncio.run(scenario())

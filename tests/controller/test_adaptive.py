@@ -10,7 +10,7 @@ from semaphone.controller.adaptive import (
     never_empty,
     save,
 )
-from semaphone.controller.base import Mask
+from semaphone.controller.base import LinkLoss, Mask
 from semaphone.controller.masks import hard_mask, straight_through
 from semaphone.errors import InputError
 
@@ -62,10 +62,10 @@ def test_chunk_by_chunk_is_the_whole_and_the_future_does_not_matter():
 def test_the_controller_streams():
     controller = AdaptiveController(model(), 12.0)
     latents = torch.randn(24, 40)
-    whole, _ = controller.step(latents, 0.1, None)
+    whole, _ = controller.step(latents, LinkLoss(0.1), None)
     state, masks = None, []
     for t in range(40):
-        one, state = controller.step(latents[:, t : t + 1], 0.1, state)
+        one, state = controller.step(latents[:, t : t + 1], LinkLoss(0.1), state)
         masks += one
     assert masks == whole
     assert len(set(masks)) > 1
@@ -86,12 +86,14 @@ def test_a_talking_block_is_never_empty():
     assert never_empty(Mask(0, 0), 0, 1) == (Mask(0, 0), 1)
     assert never_empty(Mask(0, 0), 1, 1) == (Mask(1, 0), 0)
     assert never_empty(Mask(2, 1), 1, 1) == (Mask(2, 1), 0)
-    masks, _ = AdaptiveController(model(), 0.5).step(torch.randn(24, 6), 0.0, None)
+    masks, _ = AdaptiveController(model(), 0.5).step(torch.randn(24, 6), LinkLoss(0.0), None)
     assert [mask.sent for mask in masks] == [0, 1] * 3
 
 
 def test_nothing_goes_where_nobody_talks():
-    masks, _ = AdaptiveController(model(), 16.0).step(torch.randn(24, 4), 0.0, None, [True, False, False, True])
+    masks, _ = AdaptiveController(model(), 16.0).step(
+        torch.randn(24, 4), LinkLoss(0.0), None, [True, False, False, True]
+    )
     assert [mask.sent > 0 for mask in masks] == [True, False, False, True]
 
 

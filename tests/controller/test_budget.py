@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semaphone.controller.base import Mask
+from semaphone.controller.base import LinkLoss, Mask
 from semaphone.controller.budget import BudgetController, best_split
 
 
@@ -29,10 +29,10 @@ def test_copies_that_are_lost_together_are_worth_nothing() -> None:
 
 def test_in_heavy_loss_less_is_sent_and_then_more_again() -> None:
     controller = BudgetController(8, 16)
-    masks, state = controller.step(torch.zeros(4, 100), 0.5, None)
+    masks, state = controller.step(torch.zeros(4, 100), LinkLoss(0.5), None)
     assert masks[0].transmissions == 8
     assert masks[-1].transmissions == 4
-    masks, _ = controller.step(torch.zeros(4, 200), 0.0, state)
+    masks, _ = controller.step(torch.zeros(4, 200), LinkLoss(0.0), state)
     assert masks[-1] == Mask(8, 0)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semaphone.controller.adaptive import mask_at
-from semaphone.controller.base import FixedController, Mask
+from semaphone.controller.base import FixedController, LinkLoss, Mask
 from semaphone.controller.masks import hard_mask, soft_mask, straight_through
 
 
@@ -56,7 +56,7 @@ def test_a_token_goes_never_once_or_twice():
 
 
 def test_the_fixed_controller():
-    masks, _ = FixedController(8, 4).step(torch.zeros(16, 3), 0.3, None)
+    masks, _ = FixedController(8, 4).step(torch.zeros(16, 3), LinkLoss(0.3), None)
     assert masks == [Mask(8, 4)] * 3
     with pytest.raises(ValueError, match="copies"):
         FixedController(4, 5)

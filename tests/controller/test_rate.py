@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semaphone.controller.adaptive import AdaptiveController, ControllerConfig, ControllerModel, mask_at
-from semaphone.controller.base import Mask
+from semaphone.controller.base import LinkLoss, Mask
 from semaphone.controller.budget import BudgetController
 from semaphone.controller.rate import PEAK, ConstantRate, RateControl, search
 from semaphone.errors import InputError
@@ -51,20 +51,20 @@ def payload(masks: list[Mask], form: PacketFormat, talking: list[bool] | None = 
     ("target", "scale"), [(500, 5.0), (500, 100.0), (800, 1.0), (1500, 5.0), (1500, 100.0), (3000, 1.0), (3000, 100.0)]
 )
 def test_the_target_holds_whatever_the_network_says(target, scale):
-    masks, _ = RateControl(adaptive(3, scale), target, SPLIT).step(latents(200), 0.1, None)
+    masks, _ = RateControl(adaptive(3, scale), target, SPLIT).step(latents(200), LinkLoss(0.1), None)
     assert payload(masks, SPLIT) == pytest.approx(target, rel=0.03)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_in_every_schedule(schedule):
     form = PacketFormat.named(schedule, 16, 2048, loss_report=True)
-    masks, _ = RateControl(adaptive(1, 5.0), 1200, form).step(latents(160), 0.2, None)
+    masks, _ = RateControl(adaptive(1, 5.0), 1200, form).step(latents(160), LinkLoss(0.2), None)
     assert payload(masks, form) == pytest.approx(1200, rel=0.03)
 
 
 def test_pauses_leave_something_for_speech():
     talking = [not (60 <= i % 90 < 80) for i in range(360)]
-    masks, _ = RateControl(adaptive(), 1000, SPLIT).step(latents(360), 0.0, None, talking)
+    masks, _ = RateControl(adaptive(), 1000, SPLIT).step(latents(360), LinkLoss(0.0), None, talking)
     assert not any(mask.sent for mask, speech in zip(masks, talking, strict=True) if not speech)
     assert payload(masks, SPLIT) == pytest.approx(1000, rel=0.03)
     costs = [sum(SPLIT.sizes(masks[i : i + 2])) * 8 / 160 for i in range(0, 360, 2)]
@@ -73,7 +73,7 @@ def test_pauses_leave_something_for_speech():
 
 def test_what_long_silence_leaves_is_bounded():
     talking = [i >= 3000 for i in range(3300)]
-    masks, state = RateControl(adaptive(), 1000, SPLIT).step(latents(3300), 0.0, None, talking)
+    masks, state = RateControl(adaptive(), 1000, SPLIT).step(latents(3300), LinkLoss(0.0), None, talking)
     assert payload(masks[3000:], SPLIT) < 2.1 * 1000
     assert len(state.recent) <= 64
     assert abs(state.credit) <= 10 * 1000
@@ -84,13 +84,13 @@ class Loud:
 
     name = "loud"
 
-    def demands(self, latents, loss_rate, state, again=None):
+    def demands(self, latents, losses, state):
         return [partial(mask_at, importance=(float(x), 0.3 * float(x)), num_codebooks=16) for x in latents[0]], None
 
 
 def test_the_content_decides_within_the_target():
     importance = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 1, (1, 250)))
-    masks, _ = RateControl(Loud(), 1500, SPLIT).step(importance, 0.0, None)
+    masks, _ = RateControl(Loud(), 1500, SPLIT).step(importance, LinkLoss(0.0), None)
     given = np.array([mask.transmissions for mask in masks])
     assert np.corrcoef(importance[0].numpy(), given)[0, 1] > 0.7
     assert payload(masks, SPLIT) == pytest.approx(1500, rel=0.03)
@@ -99,10 +99,10 @@ def test_the_content_decides_within_the_target():
 def test_chunk_by_chunk_is_the_whole():
     control = RateControl(adaptive(0, 5.0), 1000, SPLIT)
     talking = [i % 7 > 2 for i in range(60)]
-    whole, _ = control.step(latents(60), 0.1, None, talking)
+    whole, _ = control.step(latents(60), LinkLoss(0.1), None, talking)
     state, masks = None, []
     for t in range(60):
-        one, state = control.step(latents(60)[:, t : t + 1], 0.1, state, talking[t : t + 1])
+        one, state = control.step(latents(60)[:, t : t + 1], LinkLoss(0.1), state, talking[t : t + 1])
         masks += one
     assert masks == whole
 
@@ -113,7 +113,7 @@ def test_packets_of_one_size_are_filled(schedule, scale):
     form = PacketFormat.named(schedule, 16, 2048)
     size = int(1600 * form.block_duration / (8 * form.packets_per_block))
     control = ConstantRate(adaptive(2, scale), size, replace(form, constant_size=size))
-    masks, _ = control.step(latents(60), 0.1, None, [False] * 60)
+    masks, _ = control.step(latents(60), LinkLoss(0.1), None, [False] * 60)
     packetizer, state, filled = Packetizer(replace(form, constant_size=size)), None, []
     for mask in masks:
         packets, state = packetizer.push(np.zeros(16, np.int64), mask, state)
@@ -124,7 +124,7 @@ def test_packets_of_one_size_are_filled(schedule, scale):
 
 def test_a_budget_can_be_a_constant_rate():
     control = ConstantRate(BudgetController(8, 16), 16, replace(SPLIT, constant_size=16))
-    masks, _ = control.step(latents(20), 0.3, None)
+    masks, _ = control.step(latents(20), LinkLoss(0.3), None)
     assert all(mask.twice > 0 for mask in masks)
 
 

@@ -18,7 +18,7 @@ class Moody:
 
     most = 16
 
-    def step(self, latents, loss_rate, state, talking=None, again=None):
+    def step(self, latents, losses, state, talking=None):
         place = state or 0
         masks = []
         for _ in range(latents.shape[1]):

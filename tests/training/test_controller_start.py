@@ -7,7 +7,7 @@ import torch
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel
 from semaphone.controller.budget import best_split
 from semaphone.training.controller_start import LOUD, QUIET, loudness, start, targets
-from semaphone.training.latents import Crop
+from semaphone.training.latents import Crop, Material
 
 D, N = 6, 16
 
@@ -16,6 +16,7 @@ class Talk:
     """Material of one utterance whose latents say how loud it is."""
 
     lengths = np.array([200])
+    draw = Material.draw
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)

@@ -43,6 +43,7 @@ class Reports:
         self._expected = self._received = 0
         self._last_sr: tuple[int, float] | None = None  # middle of its NTP time, and when it came
         self._quiet = 0
+        self.speaker.again = None
 
     @property
     def far_side_quiet(self) -> bool:

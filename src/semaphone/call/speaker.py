@@ -13,7 +13,7 @@ import numpy as np
 
 from semaphone.call.report import Delays, Traffic
 from semaphone.codec.base import Codec
-from semaphone.controller.base import Controller, Mask
+from semaphone.controller.base import Controller, LinkLoss, Mask
 from semaphone.link.feedback import EXPECTED
 from semaphone.link.transmitter import Sent, Transmitter, TransmitterState
 from semaphone.packet.format import PacketFormat
@@ -97,8 +97,8 @@ class Speaker:
         self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
 
     def _encode(self, block: Samples) -> Sent:
-        told = EXPECTED if self.loss_rate is None else self.loss_rate
-        sent, self._state = self._transmitter.step(block, self._state, told, self.heard_loss, self.again)
+        losses = LinkLoss(EXPECTED if self.loss_rate is None else self.loss_rate, self.again)
+        sent, self._state = self._transmitter.step(block, self._state, losses, self.heard_loss)
         return sent
 
     def _note(self, sent: Sent, spoken: float, now: float) -> None:

@@ -8,7 +8,7 @@
 two of the latter stands a Snake, too: without it they would be one matrix.
 
     controller = AdaptiveController(load("nano-controller.safetensors", codec.info.fingerprint), rate=8.0)
-    masks, state = controller.step(latents, loss_rate, state)
+    masks, state = controller.step(latents, LinkLoss(0.1), state)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.codec.layers import CausalConv, Chain, Pointwise
-from semaphone.controller.base import Demand, Mask, mendable, silenced
+from semaphone.controller.base import Demand, LinkLoss, Mask, silenced
 from semaphone.errors import InputError
 from semaphone.files import write_whole
 
@@ -150,16 +150,11 @@ class AdaptiveController:
         return max(1, min(self.num_codebooks, math.floor(self.rate)))
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: AdaptiveState | None,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: AdaptiveState | None, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], AdaptiveState]:
         """See `Controller.step`."""
         before = state or AdaptiveState(None, 0)
-        demands, model = self.demands(latents, loss_rate, before.model, again)
+        demands, model = self.demands(latents, losses, before.model)
         masks, empty = [], before.empty
         for i, demand in enumerate(demands):
             mask = demand(self.rate)
@@ -171,11 +166,9 @@ class AdaptiveController:
         return silenced(masks, talking), AdaptiveState(model, empty)
 
     @torch.inference_mode()
-    def demands(
-        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
-    ) -> tuple[list[Demand], Any]:
+    def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`. The network is told what copies can mend."""
-        p = torch.full((1, latents.shape[1]), mendable(loss_rate, again))
+        p = torch.full((1, latents.shape[1]), losses.mendable)
         importance, state = self.model(latents.T[None].float(), p, state)
         importance = importance.clamp(min=LEAST)  # so that a high L can lift anything
         found: list[Demand] = [

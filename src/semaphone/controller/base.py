@@ -37,16 +37,22 @@ NOTHING = Mask(0, 0)
 KEEPALIVE = 6  # blocks of a pause, one of which is sent
 
 
-def mendable(loss_rate: float, again: float | None) -> float:
-    """The rate of independent losses that copies mend as often as losses of which `again` take the copy, too.
+class LinkLoss(NamedTuple):
+    """What a sender knows of the losses."""
 
-    `again` is r = P(copy lost | token lost); None: losses are independent, r = p. A copy mends p (1 − r) of the tokens,
-    so the rate is p' with p' (1 − p') = p (1 − r), 0 where a burst takes everything.
-    """
-    if again is None:
-        return loss_rate
-    mended = loss_rate * (1.0 - min(max(again, loss_rate), 1.0))
-    return 0.5 * (1.0 - math.sqrt(max(0.0, 1.0 - 4.0 * mended)))
+    rate: float = 0.0  # p, share of packets
+    again: float | None = None  # r = P(copy lost | token lost); None: losses count as independent, r = p
+
+    @property
+    def mendable(self) -> float:
+        """The rate of independent losses that copies would mend as often.
+
+        A copy mends p (1 − r) of the tokens, so it is p' with p' (1 − p') = p (1 − r): 0 where bursts take everything.
+        """
+        if self.again is None:
+            return self.rate
+        mended = self.rate * (1.0 - min(max(self.again, self.rate), 1.0))
+        return 0.5 * (1.0 - math.sqrt(max(0.0, 1.0 - 4.0 * mended)))
 
 
 class Controller(Protocol):
@@ -58,17 +64,11 @@ class Controller(Protocol):
         ...
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: Any,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: Any, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], Any]:
-        """Latents z_n [D, T] of T chunks of one stream, p in [0, 1] → one mask a chunk, next state.
+        """Latents z_n [D, T] of T chunks of one stream, what is known of the losses → one mask a chunk, next state.
 
-        `talking` [T] says in which chunks anybody speaks (default: in all); the others get `NOTHING`. `again` is
-        r = P(copy lost | token lost), as far as it is known.
+        `talking` [T] says in which chunks anybody speaks (default: in all); the others get `NOTHING`.
         """
         ...
 
@@ -85,10 +85,8 @@ class Scalable(Protocol):
     @property
     def name(self) -> str: ...
 
-    def demands(
-        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
-    ) -> tuple[list[Demand], Any]:
-        """Latents z_n [D, T], p in [0, 1], r → what each chunk asks for, next state."""
+    def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
+        """Latents z_n [D, T], the losses → what each chunk asks for, next state."""
         ...
 
 
@@ -119,12 +117,7 @@ class FixedController:
         return self.codebooks
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: Any,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: Any, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], Any]:
         """See `Controller.step`."""
         return silenced([Mask(self.codebooks, self.copies)] * latents.shape[1], talking), None

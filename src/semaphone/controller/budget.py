@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from semaphone.controller.base import Demand, Mask, silenced
+from semaphone.controller.base import Demand, LinkLoss, Mask, silenced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,27 +65,21 @@ class BudgetController:
         return f"{self.name}, {self.transmissions} transmissions"
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: Any,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: Any, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], Any]:
         """See `Controller.step`. The state is the share of L that is spent now."""
-        demands, state = self.demands(latents, loss_rate, state, again)
+        demands, state = self.demands(latents, losses, state)
         return silenced([demand(self.transmissions) for demand in demands], talking), state
 
-    def demands(
-        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
-    ) -> tuple[list[Demand], Any]:
+    def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`; L is the number of transmissions, before heavy loss takes some of them away."""
         share = 1.0 if state is None else float(state)
-        r = loss_rate if again is None else max(loss_rate, again)
+        p = losses.rate
+        r = p if losses.again is None else max(p, losses.again)
         found: list[Demand] = []
         for _ in range(latents.shape[1]):
-            share = max(share * BACK_OFF, LEAST) if loss_rate > HEAVY else min(share * RECOVER, 1.0)
-            found.append(partial(_split, share=share, num_codebooks=self.num_codebooks, loss_rate=loss_rate, r=r))
+            share = max(share * BACK_OFF, LEAST) if p > HEAVY else min(share * RECOVER, 1.0)
+            found.append(partial(_split, share=share, num_codebooks=self.num_codebooks, loss_rate=p, r=r))
         return found, share
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from semaphone.controller.adaptive import never_empty
-from semaphone.controller.base import KEEPALIVE, NOTHING, Demand, Mask, Scalable
+from semaphone.controller.base import KEEPALIVE, NOTHING, Demand, LinkLoss, Mask, Scalable
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
@@ -139,16 +139,11 @@ class RateControl:
         return self.form.num_codebooks
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: RateState | None,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: RateState | None, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], RateState]:
         """See `Controller.step`."""
         state = state or RateState()
-        demands, inner = self.controller.demands(latents, loss_rate, state.controller, again)
+        demands, inner = self.controller.demands(latents, losses, state.controller)
         state = replace(state, controller=inner)
         masks = []
         for i, demand in enumerate(demands):
@@ -231,16 +226,11 @@ class ConstantRate:
         return self.form.num_codebooks
 
     def step(
-        self,
-        latents: Tensor,
-        loss_rate: float,
-        state: ConstantState | None,
-        talking: Sequence[bool] | None = None,
-        again: float | None = None,
+        self, latents: Tensor, losses: LinkLoss, state: ConstantState | None, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], ConstantState]:
         """See `Controller.step`. Pauses are sent like speech: that is what a constant rate is for."""
         before = state or ConstantState()
-        demands, inner = self.controller.demands(latents, loss_rate, before.controller, again)
+        demands, inner = self.controller.demands(latents, losses, before.controller)
         opened, masks = before.open, []
         for demand in demands:
             level = search(functools.partial(self._fits, demand, opened))

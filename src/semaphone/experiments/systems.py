@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from semaphone.audio import Samples
     from semaphone.channel.erasure import ErasureChannel
     from semaphone.codec.base import Codec
-    from semaphone.controller.base import Controller, Demand, Scalable
+    from semaphone.controller.base import Controller, Demand, LinkLoss, Scalable
     from semaphone.controller.registry import ControllerSpec
     from semaphone.link.feedback import Feedback
     from semaphone.link.simulate import Link
@@ -171,11 +171,9 @@ class WithoutCopies:
         """See `Scalable.name`."""
         return f"{self.controller.name} without copies"
 
-    def demands(
-        self, latents: Tensor, loss_rate: float, state: Any, again: float | None = None
-    ) -> tuple[list[Demand], Any]:
+    def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`."""
-        demands, state = self.controller.demands(latents, loss_rate, state, again)
+        demands, state = self.controller.demands(latents, losses, state)
         return [_once(demand) for demand in demands], state
 
 

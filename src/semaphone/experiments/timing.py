@@ -89,6 +89,7 @@ def time_link(
 ) -> Timed:
     """A talk at the codec's sample rate through transmitter and receiver."""
     from semaphone.channel.erasure import parse_channel
+    from semaphone.controller.base import LinkLoss
     from semaphone.link.receiver import Receiver, ReceiverState
     from semaphone.link.talk import Length, steps
     from semaphone.link.transmitter import Transmitter, TransmitterState
@@ -108,7 +109,7 @@ def time_link(
     for step in steps([speech], info, form.chunks_per_block, Length()):
         if len(step) < form.chunks_per_block * info.chunk_samples:
             break  # a part of a block would be another thing to time
-        sent, sending = transmitter.step(step, sending, loss)
+        sent, sending = transmitter.step(step, sending, LinkLoss(loss))
         sent_seconds.append(sent.seconds)
         for packet in sent.packets:
             bits += 8 * len(packet.payload)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from semaphone.channel.erasure import ErasureChannel
+from semaphone.controller.base import LinkLoss
 from semaphone.errors import InputError
 from semaphone.packet.payload import REPORT_STEPS
 
@@ -76,13 +77,6 @@ class PairEstimate:
         return PairEstimate(keep * self.both + 2.0 * (one and other), keep * self.first + one + other)
 
 
-class Told(NamedTuple):
-    """What a sender knows of the losses."""
-
-    loss_rate: float
-    again: float | None = None  # r; None: it is not known
-
-
 @dataclass
 class Reports:
     """What a sender has been told, over one talk in packets of a format."""
@@ -92,45 +86,36 @@ class Reports:
     form: PacketFormat
     _estimate: LossEstimate = field(default_factory=LossEstimate)
     _pairs: PairEstimate = field(default_factory=PairEstimate)
-    _seen: deque[bool] = field(default_factory=lambda: deque(maxlen=16))  # the last packets: were they lost?
-    _count: int = 0
-    _under_way: deque[tuple[float, Told]] = field(default_factory=deque)  # when the sender knows it (s), and what
-    _told: Told = field(init=False)
+    _seen: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=16))  # numbers of packets, lost?
+    _under_way: deque[tuple[float, LinkLoss]] = field(default_factory=deque)  # when the sender knows it (s), and what
+    _told: LinkLoss = field(init=False)
 
     def __post_init__(self) -> None:
-        self._told = Told(0.0) if self.feedback is None else Told(EXPECTED)
+        self._told = LinkLoss(0.0) if self.feedback is None else LinkLoss(EXPECTED)
 
     @property
     def _oracle(self) -> bool:
         # A channel that loses tokens loses no packets that anybody could count.
         return self.feedback is not None and (self.feedback.source == "oracle" or self.channel.per == "token")
 
-    def observe(self, time: float, lost: bool) -> None:
+    def observe(self, sequence: int, time: float, lost: bool) -> None:
         """A packet that left at `time` (s) came, or did not."""
         if self.feedback is None or self._oracle:
             return
         packets = self.feedback.memory * self.form.packet_rate
         self._estimate = self._estimate.after(lost, packets)
-        partner = self._partner()
+        partner = dict(self._seen).get(self.form.partner_of(sequence))
         if partner is not None:
             self._pairs = self._pairs.after(partner, lost, packets / PAIRS)
-        self._seen.append(lost)
-        self._count += 1
+        self._seen.append((sequence, lost))
         rate = self._estimate.rate
-        self._under_way.append((time + self.feedback.delay, Told(rate, self._pairs.rate(rate))))
+        self._under_way.append((time + self.feedback.delay, LinkLoss(rate, self._pairs.rate(rate))))
 
-    def _partner(self) -> bool | None:
-        """Was the packet lost that shares tokens with the next one? `None`: there is no such packet yet."""
-        if self.form.schedule == "split":
-            return self._seen[-1] if self._count % 2 else None
-        distance = self.form.copy_distance
-        return self._seen[-distance] if 0 < distance <= len(self._seen) else None
-
-    def at(self, time: float) -> Told:
+    def at(self, time: float) -> LinkLoss:
         """What the sender knows at `time` (s, never decreasing)."""
         if self._oracle:
             rate, apart = self.channel.loss_at(time), self.form.copy_delay
-            return Told(rate, max(rate, self.channel.conditional_loss(apart)))
+            return LinkLoss(rate, max(rate, self.channel.conditional_loss(apart)))
         while self._under_way and self._under_way[0][0] <= time + 1e-9:
             self._told = self._under_way.popleft()[1]
         return self._told

@@ -119,7 +119,7 @@ class _Waiting:
         """Packets leave, and some of them are lost."""
         for packet in packets:
             gone = self.link.channel.per != "token" and self.sampler.lost(packet.send_time)
-            self.reports.observe(packet.send_time, gone)
+            self.reports.observe(packet.sequence, packet.send_time, gone)
             self.arrived[packet.sequence] = None if gone else packet.payload
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
@@ -166,8 +166,8 @@ def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record) -> 
     for step in chain(steps(blocks, link.codec.info, size, record.length), [None]):
         if step is not None:
             told = reports.at((len(waiting.sent) + 1) * link.form.block_duration)
-            record.told.extend([told.loss_rate] * size)
-            sent, sending = transmitter.step(step, sending, told.loss_rate, again=told.again)
+            record.told.extend([told.rate] * size)
+            sent, sending = transmitter.step(step, sending, told)
             waiting.sent.append((sent.seconds, _filled(sent, size)))
             waiting.whole += len(sent.masks) == size
             waiting.send(sent.packets)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from semaphone.codec.base import Codec, CodecInfo
-from semaphone.controller.base import Controller
+from semaphone.controller.base import Controller, LinkLoss
 from semaphone.errors import InputError
 from semaphone.link.receiver import Receiver, ReceiverState
 from semaphone.link.talk import Length, aligned, steps
@@ -38,7 +38,7 @@ def encode(
     transmitter = Transmitter(codec, controller, form, dtx)
     state: TransmitterState | None = None
     for step in steps(blocks, codec.info, form.chunks_per_block, length):
-        sent, state = transmitter.step(step, state, loss_rate)
+        sent, state = transmitter.step(step, state, LinkLoss(loss_rate))
         yield from sent.packets
     yield from transmitter.finish(state)
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from semaphone.codec.base import Codec
-from semaphone.controller.base import KEEPALIVE, Controller, Mask
+from semaphone.controller.base import KEEPALIVE, Controller, LinkLoss, Mask
 from semaphone.link.silence import VoiceState, talks
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Packet, Packetizer, PacketizerState
@@ -55,14 +55,12 @@ class Transmitter:
         self,
         speech: Samples,
         state: TransmitterState | None = None,
-        loss_rate: float = 0.0,
+        losses: LinkLoss = LinkLoss(),  # noqa: B008, a value
         report: float | None = None,
-        again: float | None = None,
     ) -> tuple[Sent, TransmitterState]:
-        """Speech [T * chunk_samples] of T >= 1 chunks; `loss_rate` in [0, 1] is what the receiver reported last.
+        """Speech [T * chunk_samples] of T >= 1 chunks; `losses` are what the sender knows of them.
 
-        `report` is the loss rate of the other direction, for packets that carry one; `again` the probability that
-        a token's copy is lost if the token is, as far as it is known.
+        `report` is the loss rate of the other direction, for packets that carry one.
         """
         state = state or TransmitterState()
         form = self.packetizer.format
@@ -73,7 +71,7 @@ class Transmitter:
         encoded = self.codec.encode(torch.from_numpy(speech)[None], state.codec, most)
         encoder = clock()
         # Latents of pauses are shown to the controller, too: it goes on listening.
-        masks, controller_state = self.controller.step(encoded.latents[0], loss_rate, state.controller, talking, again)
+        masks, controller_state = self.controller.step(encoded.latents[0], losses, state.controller, talking)
         controller = clock()
         packets: list[Packet] = []
         packetizer_state, silent = state.packetizer, state.silent

@@ -126,6 +126,12 @@ class PacketFormat:
             return Mask(1, 1) if sent == 1 else Mask(sent, twice)
         return Mask(sent, twice if self.copy_distance else 0)
 
+    def partner_of(self, sequence: int) -> int:
+        """The number of the earlier packet that shares tokens with this one; it may not exist, then it is below 0."""
+        if self.schedule == "split":
+            return sequence - 1 if sequence % 2 else -1
+        return sequence - self.copy_distance if self.copy_distance else -1
+
     @property
     def copy_delay(self) -> float:
         """s from the packet of a token to the one with its copy."""

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
-from semaphone.controller.base import mendable
+from semaphone.controller.base import LinkLoss
 from semaphone.controller.masks import straight_through
 from semaphone.errors import InputError
 from semaphone.files import replacing
@@ -132,12 +132,8 @@ class Batch:
 
 def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) -> Batch:
     """A random batch; utterances are drawn by their length."""
-    lengths = material.lengths
     first = int(rng.integers(0, c.crop - c.window + 1))
-    crops = []
-    for i in rng.choice(len(material), c.batch, p=lengths / lengths.sum()):
-        begin = int(rng.integers(0, max(int(lengths[i]) - c.crop, 0) + 1))
-        crops.append(material.crop(int(i), begin, c.crop))
+    crops = material.draw(c.batch, c.crop, rng)
     p = rng.uniform(*c.losses, c.batch) * (rng.random(c.batch) < c.lossy)
     r = np.where(rng.random(c.batch) < c.bursty, rng.uniform(p, 1.0), p)
     low, high = c.budgets if c.budgeted else (1.0, float(material.tokens.num_codebooks))
@@ -150,6 +146,7 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
     lost = np.stack(
         [drawn_losses(c.crop, material.tokens.num_codebooks, *facts, rng) for facts in zip(p, r, strict=True)]
     )
+    counted = rng.binomial(REPORTED, p) / REPORTED
     return Batch(
         torch.from_numpy(np.stack([crop.tokens for crop in crops])),
         torch.from_numpy(np.stack([crop.latents for crop in crops])),
@@ -159,7 +156,7 @@ def draw(material: Material, c: ControllerTraining, rng: np.random.Generator) ->
         torch.from_numpy(r.astype(np.float32)),
         torch.from_numpy(rate.astype(np.float32)),
         torch.from_numpy(lost),
-        torch.tensor([mendable(*facts) for facts in zip(rng.binomial(REPORTED, p) / REPORTED, r, strict=True)]).float(),
+        torch.tensor([LinkLoss(*facts).mendable for facts in zip(counted, r, strict=True)]).float(),
     )
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from semaphone.controller.adaptive import ControllerModel
 from semaphone.controller.budget import best_split
+from semaphone.training.data import HOP
 from semaphone.training.latents import Crop, Material
 
 RATE = 3e-3  # learning rate after 20 steps; it falls to nothing
@@ -29,7 +30,7 @@ def loudness(crop: Crop) -> NDArray[np.float32]:
     """How loud each chunk is, from 0 (40 dB below the loudest, or less) to 1; all are 1 where there is no speech."""
     if crop.speech is None:
         return np.ones(len(crop.tokens), np.float32)
-    parts = crop.speech.reshape(len(crop.tokens), 8, -1)  # of 10 ms
+    parts = crop.speech.reshape(len(crop.tokens), -1, HOP)  # of 10 ms
     level = 10 * np.log10(np.square(parts, dtype=np.float64).mean(-1).max(-1) + 1e-9)
     return np.asarray((1 + (level - level.max()) / RANGE_DB).clip(0, 1), np.float32)
 
@@ -45,14 +46,10 @@ def targets(loud: Tensor, loss_rate: Tensor, num_codebooks: int) -> Tensor:
 def start(net: ControllerModel, material: Material, steps: int, rng: np.random.Generator, rate: float = RATE) -> float:
     """Teach a fresh network the targets, in place; the mean distance from them in the last tenth of the steps."""
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.0)
-    odds = material.lengths / material.lengths.sum()
     left: list[float] = []
     net.train()
     for step in range(steps):
-        crops = []
-        for i in rng.choice(len(material), BATCH, p=odds):
-            begin = int(rng.integers(0, max(int(material.lengths[i]) - CROP, 0) + 1))
-            crops.append(material.crop(int(i), begin, CROP))
+        crops = material.draw(BATCH, CROP, rng)
         loud = torch.from_numpy(np.stack([loudness(crop) for crop in crops]))
         p = torch.from_numpy((HIGHEST * rng.random(BATCH) * (rng.random(BATCH) < LOSSY)).astype(np.float32))
         latents = torch.from_numpy(np.stack([crop.latents for crop in crops]))

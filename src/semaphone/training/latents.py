@@ -69,6 +69,14 @@ class Material:
             speech = _speech(self.corpus, self._recording(utterance.name), first, count)
         return Crop(tokens, latents, speech)
 
+    def draw(self, crops: int, chunks: int, rng: np.random.Generator) -> list[Crop]:
+        """Crops of random utterances, drawn by their length, from random places on."""
+        drawn = []
+        for i in rng.choice(len(self), crops, p=self.lengths / self.lengths.sum()):
+            first = int(rng.integers(0, max(int(self.lengths[i]) - chunks, 0) + 1))
+            drawn.append(self.crop(int(i), first, chunks))
+        return drawn
+
     def _recording(self, name: str) -> Recording:
         assert self.corpus is not None
         return self.corpus.by_file[name]
