@@ -6,7 +6,9 @@ from tests.link.test_simulate import speech
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.controller.adaptive import AdaptiveController, ControllerConfig, ControllerModel
-from semaphone.link.feedback import EXPECTED, Feedback, Reports
+from semaphone.controller.base import LinkLoss
+from semaphone.errors import InputError
+from semaphone.link.feedback import EXPECTED, Feedback, LossEstimate, Reports
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.packet.format import PacketFormat
 from semaphone.recovery.hold import HoldRecovery
@@ -76,3 +78,85 @@ def test_reports_are_late_by_their_delay():
     assert reports.at(1.49).rate == EXPECTED
     # One of nine: eight are presumed, a tenth of them lost.
     assert reports.at(1.5).rate == pytest.approx(1.8 / 9, abs=0.01)
+    reports.observe(1, 2.0, False)
+    assert reports.at(3.0).rate < 0.2
+    assert reports.bit_rate == 100
+
+
+def test_the_estimate_settles_at_the_loss_rate(rng):
+    estimate, seen = LossEstimate(), []
+    for lost in rng.random(3000) < 0.2:
+        estimate = estimate.after(bool(lost), 25.0)
+        seen.append(estimate.rate)
+        assert round(200 * estimate.rate) == pytest.approx(200 * estimate.rate)
+    assert np.mean(seen[200:]) == pytest.approx(0.2, abs=0.02)
+    assert np.std(seen[200:]) < 0.08
+
+
+@pytest.mark.parametrize(
+    ("channel", "form", "low", "high"),
+    [
+        ("gilbert-elliott:loss=0.2,burst=240ms", FORM, 0.85, 1.0),  # a burst takes both packets of a block
+        ("uniform:0.2", FORM, 0.1, 0.35),
+        ("gilbert-elliott:loss=0.2,burst=480ms", PacketFormat.named("bundle:80ms", 16, 32), 0.6, 1.0),
+        ("uniform:0.2", PacketFormat.named("bundle:80ms", 16, 32), 0.1, 0.35),
+    ],
+)
+def test_reports_say_how_often_a_copy_is_lost_with_its_token(channel, form, low, high, rng):
+    reports = Reports(Feedback(), parse_channel(channel), form)
+    sampler, told = reports.channel.sampler(rng), []
+    for number in range(4000):
+        time = form.send_time(number)
+        reports.observe(number, time, sampler.lost(time))
+        told.append(reports.at(time))
+    again = [one.again for one in told if one.again is not None]
+    assert low < np.mean(again) < high
+    assert all(one.again is None or one.rate <= one.again <= 1 for one in told)
+    oracle = Reports(Feedback("oracle"), parse_channel(channel), form).at(0.0)
+    assert low < oracle.again <= high + 1e-9
+
+
+def test_without_copies_nothing_is_known_of_them():
+    form = PacketFormat.named("bundle:80ms", 16, 32, copy_distance=0)
+    reports = Reports(Feedback(delay=0.0), parse_channel("uniform:0.5"), form)
+    reports.observe(0, 0.0, True)
+    told = reports.at(1.0)
+    assert told.again == told.rate
+
+
+def test_nobody_tells_the_sender_anything():
+    reports = Reports(None, parse_channel("uniform:0.5"), FORM)
+    reports.observe(0, 0.0, True)
+    assert reports.at(100.0) == LinkLoss()
+    assert reports.bit_rate == 0.0
+
+
+def test_the_oracle_knows_phases():
+    reports = Reports(Feedback("oracle"), parse_channel(FIG9), FORM)
+    assert [reports.at(t).rate for t in (0.0, 3.99, 4.0, 9.0, 21.0, 99.0)] == [0.0, 0.0, 0.05, 0.2, 0.1, 0.1]
+
+
+def test_reports_are_counted():
+    record = talk("uniform:0.1", Feedback(), 2.0)
+    link = Link(CODEC, follower(), PacketFormat(16, 32, loss_report=True), HoldRecovery(), parse_channel("none"))
+    report = record.report(link, 0)
+    assert report.feedback_bps == 100
+    headers = 320 * report.packets_sent / report.seconds
+    assert report.gross_bps == pytest.approx(report.payload_bps + headers + 100, abs=0.5)
+    assert report.schedule == "split"
+
+
+@pytest.mark.parametrize("options", [{"source": "stars"}, {"delay": -1.0}, {"memory": 0.0}])
+def test_impossible_feedback(options):
+    with pytest.raises(InputError):
+        Feedback(**options)
+
+
+def test_packets_that_were_not_sent_leave_pairs_as_they_are():
+    """Numbers go on while pauses are left out: a packet's partner is found by number, not by counting."""
+    reports = Reports(Feedback(delay=0.0), parse_channel("uniform:0.5"), FORM)
+    for block in (0, 1, 7, 8, 30):  # the first packet of each is lost, the second never
+        reports.observe(2 * block, block * 0.16, True)
+        reports.observe(2 * block + 1, block * 0.16, False)
+    assert reports._pairs.both == 0
+    assert reports._pairs.first == pytest.approx(5, abs=0.5)
