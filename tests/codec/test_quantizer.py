@@ -24,6 +24,47 @@ def test_each_stage_quantises_what_the_one_before_left():
     assert all(b < 0.8 * a for a, b in itertools.pairwise(errors))
 
 
+def left(quantizer, rows, tokens):
+    """Mean square of what tokens [N_Q, N] leave of rows [N, D] in the space of the acoustic codebooks."""
+    target = quantizer.acoustic_in(rows - quantizer.semantic_out(quantizer.book(0).entries[tokens[0]]))
+    kept = sum(quantizer.book(k).entries[tokens[k]] for k in range(1, len(tokens)))
+    return (target - kept).square().sum(-1)
+
+
+def test_more_paths_leave_less():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 6, 64, 8)
+    rows = torch.randn(2000, 12)
+    quantizer.settle(rows, generator())
+    with torch.no_grad():
+        errors = [float(left(quantizer, rows, quantizer.encode(rows[None], n)[0]).mean()) for n in (1, 2, 4, 8)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < 0.9 * errors[0]
+
+
+def test_all_paths_find_the_best_there_is():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 4, 5, 8)
+    rows = torch.randn(20, 12)
+    with torch.no_grad():
+        found = quantizer.encode(rows[None], 5**3)[0]
+        every = [torch.tensor(t)[:, None].expand(-1, 20) for t in itertools.product(range(5), repeat=3)]
+        least = torch.stack([left(quantizer, rows, torch.cat([found[:1], t])) for t in every]).amin(0)
+        torch.testing.assert_close(left(quantizer, rows, found), least)
+
+
+def test_a_frozen_search_finds_the_same():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(12, 6, 64, 8)
+    with torch.no_grad():
+        for k in range(6):
+            quantizer.book(k).entries.copy_(quantizer.book(k).entries.half())
+        latents = torch.randn(2, 9, 12)
+        before = quantizer.encode(latents, 4)
+        quantizer.freeze()
+        assert torch.equal(quantizer.encode(latents, 4), before)
+
+
 def test_training_gives_what_decoding_gives():
     torch.manual_seed(0)
     quantizer = SplitQuantizer(12, 6, 16, 8).eval()

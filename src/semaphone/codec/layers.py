@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semaphone.codec.products import Product
+
 FEW = 64  # frames of all streams together that count as few
 
 
@@ -33,11 +35,15 @@ class CausalConv(nn.Module):
         # Biases of the usual size would be louder than a quiet signal, and the norm after it would pass on little else.
         nn.init.zeros_(_present(self.conv.bias))
         self.inputs, self.past = inputs, kernel - stride
-        self.kept: Tensor | None = None
+        self.kept: Product | None = None
+        self.taps: Tensor | None = None
 
     def freeze(self) -> None:
         """The weights change no more: keep them as few frames want them."""
-        self.kept = self._taps() if self.conv.groups > 1 else by_columns(self.conv.weight.flatten(1))
+        if self.conv.groups > 1:
+            self.taps = self._taps()
+        else:
+            self.kept = Product(self.conv.weight.flatten(1), self.conv.bias)
 
     def _taps(self) -> Tensor:
         # Taps first: channels side by side are what a processor sums fastest.
@@ -55,23 +61,31 @@ class CausalConv(nn.Module):
         weight, bias = self.conv.weight, _present(self.conv.bias)
         frames = seen.unfold(1, weight.shape[2], self.conv.stride[0])  # [B, T', inputs, kernel]
         if self.conv.groups > 1:
-            taps = self.kept if self.kept is not None else self._taps()
+            taps = self.taps if self.taps is not None else self._taps()
             return (frames.movedim(-1, 0) * taps).sum(0) + bias, past
-        return F.linear(frames.flatten(2), self.kept if self.kept is not None else weight.flatten(1), bias), past
+        few = frames.flatten(2)
+        return self.kept(few) if self.kept is not None else F.linear(few, weight.flatten(1), bias), past
 
 
-def by_columns(weight: Tensor) -> Tensor:
-    """The same matrix [out, in], column by column in memory: products with 8 to 32 frames take less time."""
-    return weight.T.contiguous().T
+class Linear(nn.Linear):
+    """A linear layer that can be prepared for use."""
+
+    kept: Product | None = None
+
+    def freeze(self) -> None:
+        """The weights change no more: keep them as few frames want them."""
+        self.kept = Product(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out]."""
+        return self.kept(x) if self.kept is not None else super().forward(x)
 
 
 def freeze(module: nn.Module) -> None:
-    """Prepare everything inside for use, in place; it can be neither trained nor saved after that."""
+    """Prepare everything inside for use; it can be neither trained nor saved after that."""
     for part in module.modules():
-        if isinstance(part, CausalConv | ConvNeXt):
+        if isinstance(part, CausalConv | Linear):
             part.freeze()
-        elif isinstance(part, nn.Linear):
-            part.weight.data = by_columns(part.weight.data)
 
 
 class ConvNeXt(nn.Module):
@@ -81,26 +95,17 @@ class ConvNeXt(nn.Module):
         super().__init__()
         self.depthwise = CausalConv(width, width, kernel, groups=width)
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
+        self.widen = Linear(width, expansion * width)
+        self.narrow = Linear(expansion * width, width)
         for layer in (self.widen, self.narrow):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.scale = nn.Parameter(torch.full((width,), scale))
-        self.scaled = False
-
-    def freeze(self) -> None:
-        """The weights change no more: the scale becomes part of the layer before it."""
-        if not self.scaled:
-            self.narrow.weight.data = self.narrow.weight.data * self.scale.data[:, None]
-            self.narrow.bias.data = self.narrow.bias.data * self.scale.data
-            self.scale.data = torch.ones_like(self.scale.data)
-            self.scaled = True
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, state = self.depthwise(x, state)
         y = self.narrow(F.gelu(self.widen(self.norm(y))))
-        return x + (y if self.scaled else self.scale * y), state
+        return torch.addcmul(x, self.scale, y), state
 
 
 class Upsample(nn.Module):
@@ -108,7 +113,7 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, factor: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, factor * outputs)
+        self.linear = Linear(inputs, factor * outputs)
         nn.init.zeros_(self.linear.bias)
         self.factor = factor
 

@@ -20,13 +20,21 @@ from torch import Tensor, nn
 
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.codec.features import SpeechFeatures
-from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Pointwise, Upsample, freeze
+from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Linear, Pointwise, Upsample, freeze
 from semaphone.codec.quantizer import SplitQuantizer
 from semaphone.codec.source import CausalSpectrum, HarmonicSource
 
 HOP = 160  # samples of 10 ms
 FRAMES = 8  # 10 ms frames of a chunk
+DECODER_ONLY = ("decoder_widths", "decoder_blocks", "pitch_widths", "window")  # of the configuration
 TRAINING_ONLY = (".count", ".total")  # running statistics of the codebooks: no part of what a codec is
+
+
+@dataclass(frozen=True)
+class NanoSettings:
+    """How a nano codec is used."""
+
+    paths: int = 4  # ways through the codebooks that the encoder follows at once
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,9 @@ class Encoder(nn.Module):
             *[ConvNeXt(w[2], kernel=5) for _ in range(n[2])],
             Pointwise(nn.LayerNorm(w[2])),
         )
-        self.last = nn.Linear(w[2], c.latent_dim)
+        self.last = Linear(w[2], c.latent_dim)
         # A straight way past the depth: without it only a few directions of the latents ever come to life.
-        self.direct = nn.Linear(FRAMES * self.features.width, c.latent_dim)
+        self.direct = Linear(FRAMES * self.features.width, c.latent_dim)
         nn.init.orthogonal_(self.direct.weight)
         nn.init.zeros_(self.direct.bias)
 
@@ -112,7 +120,7 @@ class PitchBranch(nn.Module):
             ConvNeXt(w[1]),
             ConvNeXt(w[1]),
             Pointwise(nn.LayerNorm(w[1])),
-            Pointwise(nn.Linear(w[1], 2)),
+            Pointwise(Linear(w[1], 2)),
         )
 
     def forward(self, entries: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Any]:
@@ -140,9 +148,9 @@ class Decoder(nn.Module):
         self.source = HarmonicSource(c.sample_rate, HOP)
         self.spectrum = CausalSpectrum(c.window, HOP)
         self.bins = c.window // 2 + 1
-        self.join = nn.Linear(3 * self.bins, w[2])
+        self.join = Linear(3 * self.bins, w[2])
         self.shape = Chain(*[ConvNeXt(w[2]) for _ in range(n[3])], Pointwise(nn.LayerNorm(w[2])))
-        self.head = nn.Linear(w[2], 2 * self.bins)
+        self.head = Linear(w[2], 2 * self.bins)
 
     def forward(
         self, latents: Tensor, entries: Tensor, state: Any = None, truth: tuple[Tensor, Tensor] | None = None
@@ -179,8 +187,9 @@ class NanoModel(nn.Module):
 
 
 def fingerprint(model: NanoModel) -> str:
-    """Digest of configuration, encoder and codebooks: what gives tokens their meaning."""
-    digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
+    """Digest of configuration, encoder and codebooks: what gives tokens their meaning, whatever the decoder's shape."""
+    usual = {name: getattr(NanoConfig, name) for name in DECODER_ONLY}
+    digest = hashlib.sha256(json.dumps(asdict(model.config) | usual, sort_keys=True).encode())
     for part in (model.encoder, model.quantizer):
         for name, value in sorted(part.state_dict().items()):
             if name.endswith(TRAINING_ONLY):
@@ -193,7 +202,8 @@ def fingerprint(model: NanoModel) -> str:
 class NanoCodec:
     """The nano codec behind the `Codec` protocol."""
 
-    def __init__(self, model: NanoModel) -> None:
+    def __init__(self, model: NanoModel, settings: NanoSettings | None = None) -> None:
+        self.settings = settings or NanoSettings()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)  # it is prepared in place
         self.model.quantizer.freeze()
         self.model.decoder.pitch.double()
@@ -220,7 +230,8 @@ class NanoCodec:
         if speech.ndim != 2 or speech.shape[1] % self.info.chunk_samples or not speech.shape[1]:
             raise ValueError(f"speech must be [B, T * {self.info.chunk_samples}], not {tuple(speech.shape)}")
         latents, state = self.model.encoder(speech, state)
-        tokens = self.model.quantizer.encode(latents, num_codebooks)
+        # All of them: the best first ones depend on those that follow, and a prefix shall not depend on its length.
+        tokens = self.model.quantizer.encode(latents, paths=self.settings.paths)[:, :num_codebooks]
         return Encoded(tokens, latents.transpose(1, 2), state)
 
     @torch.inference_mode()

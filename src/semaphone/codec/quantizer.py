@@ -13,6 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from semaphone.codec.layers import Linear
+from semaphone.codec.products import Product
+
+SLICE = 512  # rows that are searched at a time
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -34,20 +39,25 @@ class Codebook(nn.Module):
     def __init__(self, size: int, width: int, decay: float = 0.99, least: float = 0.2) -> None:
         super().__init__()
         self.decay, self.least = decay, least
-        self.norms: Tensor | None = None
+        self.search: Product | None = None
         self.register_buffer("entries", torch.randn(size, width) / width**0.5)
         self.register_buffer("count", torch.ones(size))
         self.register_buffer("total", self.entries.clone())
 
     def nearest(self, x: Tensor) -> Tensor:
         """Index of the entry nearest to each row of x [..., C]."""
-        flat = x.reshape(-1, x.shape[-1])
-        norms = self.norms if self.norms is not None else 0.5 * self.entries.square().sum(1)
-        return (norms - flat @ self.entries.T).argmin(1).reshape(x.shape[:-1])
+        return self.gain(x).argmax(-1)
+
+    def gain(self, x: Tensor) -> Tensor:
+        """Rows x [..., C] → by how much each entry would lower half of their square [..., K]."""
+        return self.search(x) if self.search is not None else x @ self.entries.T - self._norms()
+
+    def _norms(self) -> Tensor:
+        return 0.5 * self.entries.square().sum(1)
 
     def freeze(self) -> None:
         """The entries move no more: keep what is asked of them with every token."""
-        self.norms = 0.5 * self.entries.square().sum(1)
+        self.search = Product(self.entries, -self._norms())
 
     @torch.no_grad()
     def follow(self, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
@@ -87,10 +97,10 @@ class SplitQuantizer(nn.Module):
         super().__init__()
         self.num_codebooks, self.size = num_codebooks, size
         self.codebooks = nn.ModuleList(Codebook(size, width) for _ in range(num_codebooks))
-        self.semantic_in = nn.Linear(dim, width)
-        self.semantic_out = nn.Linear(width, dim, bias=False)
-        self.acoustic_in = nn.Linear(dim, width)
-        self.acoustic_out = nn.Linear(width, dim, bias=False)
+        self.semantic_in = Linear(dim, width)
+        self.semantic_out = Linear(width, dim, bias=False)
+        self.acoustic_in = Linear(dim, width)
+        self.acoustic_out = Linear(width, dim, bias=False)
         # Two subspaces that do not meet where there is room for both; each way out undoes the way in.
         frame = nn.init.orthogonal_(torch.empty(max(dim, 2 * width), dim))
         self.project(frame[:width], frame[width : 2 * width])
@@ -116,17 +126,35 @@ class SplitQuantizer(nn.Module):
         for k in range(self.num_codebooks):
             self.book(k).freeze()
 
-    def encode(self, latents: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Latents [B, T, D] → tokens [B, num_codebooks, T]."""
-        count = self.num_codebooks if num_codebooks is None else num_codebooks
+    def encode(self, latents: Tensor, paths: int = 1) -> Tensor:
+        """Latents [B, T, D] → tokens [B, N_Q, T].
+
+        Of the acoustic codebooks the `paths` best beginnings are kept from stage to stage instead of one (an
+        M-algorithm): what is nearest at first leaves more for the later ones than its neighbours often do.
+        """
         semantic = self.book(0).nearest(self.semantic_in(latents))
-        tokens = [semantic]
-        if count > 1:
-            rest = self.acoustic_in(latents - self.semantic_out(self.book(0).entries[semantic]))
-            for k in range(1, count):
-                tokens.append(self.book(k).nearest(rest))
-                rest = rest - self.book(k).entries[tokens[-1]]
-        return torch.stack(tokens, 1)
+        if self.num_codebooks == 1:
+            return semantic[:, None]
+        rest = self.acoustic_in(latents - self.semantic_out(self.book(0).entries[semantic]))
+        found = [self._search(part, paths) for part in rest.flatten(0, 1).split(SLICE)]
+        acoustic = torch.cat(found).reshape(*rest.shape[:2], -1)
+        return torch.cat([semantic[:, None], acoustic.transpose(1, 2)], 1)
+
+    def _search(self, x: Tensor, paths: int) -> Tensor:
+        """Rows x [N, C] → tokens of the acoustic codebooks [N, N_Q - 1]."""
+        rest, total = x[:, None], x.new_zeros(len(x), 1)  # [N, M, C]; by how much each path lowered half the square
+        steps: list[tuple[Tensor, Tensor]] = []
+        for k in range(1, self.num_codebooks):
+            gain = self.book(k).gain(rest) + total[..., None]
+            total, best = gain.flatten(1).topk(min(paths, gain[0].numel()), 1)  # [N, M]
+            path, token = best // self.size, best % self.size
+            rest = rest.take_along_dim(path[..., None], 1) - self.book(k).entries[token]
+            steps.append((path, token))
+        at, tokens = torch.zeros_like(steps[-1][0][:, :1]), []  # from the best end back to the beginning
+        for path, token in reversed(steps):
+            tokens.append(token.gather(1, at))
+            at = path.gather(1, at)
+        return torch.cat(tokens[::-1], 1)
 
     def entries(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
         """Tokens [B, K, T], weight [B, K, T] or None → semantic entry beside the sum of acoustic ones [B, T, 2 C]."""

@@ -165,13 +165,15 @@ def _nano_parts(model: Any, codec: Any, speech: Tensor, tokens: Tensor) -> list[
     decoded = quantizer.latents(found).detach()
     return [
         _Part("encoder", size(model.encoder), lambda: model.encoder(speech)),
-        _Part("quantiser", size(quantizer) + entries, lambda: _there_and_back(quantizer, latents)),
+        _Part(
+            "quantiser", size(quantizer) + entries, lambda: _there_and_back(quantizer, latents, codec.settings.paths)
+        ),
         _Part("decoder", size(model.decoder), lambda: model.decoder(decoded, found)),
     ]
 
 
-def _there_and_back(quantizer: Any, latents: Tensor) -> Any:
-    return quantizer.latents(quantizer.entries(quantizer.encode(latents)))
+def _there_and_back(quantizer: Any, latents: Tensor, paths: int) -> Any:
+    return quantizer.latents(quantizer.entries(quantizer.encode(latents, paths)))
 
 
 def _mimi_parts(model: Any, codec: Any, speech: Tensor, tokens: Tensor) -> list[_Part]:
