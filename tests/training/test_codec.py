@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from tests.codec.tiny import TINY
+from tests.training.teacher import variables
 
 from semaphone.audio import AudioWriter
+from semaphone.codec.nano import fingerprint
 from semaphone.errors import InputError
 from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining
 from semaphone.training.codec import STATE, WEIGHTS, CodecTrainer, CodecTraining, draw, train_codec
 from semaphone.training.data import CHUNK, HOP, find_recordings, group_weights, open_corpus, prepare_corpus
+from semaphone.training.hearing import HeardLoss
 
 SETTINGS = CodecTraining(
     batch=3,
@@ -115,6 +118,25 @@ def test_stage_two_leaves_the_tokens_alone(corpus, tmp_path):
     resumed = AdversarialTrainer(settings, corpus, tmp_path / "two", tmp_path / "one" / STATE)
     assert resumed.step == 5
     assert resumed.advance()["judged"] > 0
+
+
+def test_stage_two_goes_on_with_fewer_blocks(corpus, tmp_path):
+    deep = replace(SETTINGS.model, decoder_blocks=(2, 1, 1, 3))
+    first = CodecTrainer(replace(SETTINGS, model=deep), corpus, tmp_path / "one")
+    first.save()
+    small = AdversarialTraining(batch=2, crop=8, channels=2, alone=0, warmup=2, every=5, bf16=False, model=deep)
+    second = AdversarialTrainer(small, corpus, tmp_path / "two", tmp_path / "one" / STATE)
+    train_codec(second, 2, quiet)
+    fewer = replace(small, decoder_blocks=(1, 1, 1, 2), heard=1.0)
+    heard = HeardLoss(variables())
+    third = AdversarialTrainer(fewer, corpus, tmp_path / "three", tmp_path / "two" / STATE, heard)
+    assert third.model.config.decoder_blocks == (1, 1, 1, 2)
+    judge = "judges.0.judge.bias"
+    assert torch.equal(third.judges.state_dict()[judge], second.judges.state_dict()[judge])
+    assert fingerprint(third.model) == fingerprint(second.model)
+    assert third.advance()["heard"] > 0
+    with pytest.raises(ValueError, match="four numbers"):
+        AdversarialTraining(decoder_blocks=(1, 2))
 
 
 def test_impossible_settings():

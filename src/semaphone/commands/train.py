@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from semaphone.training.codec import CodecTrainer
     from semaphone.training.data import Corpus
+    from semaphone.training.hearing import HeardLoss
 
 C = TypeVar("C")
 
@@ -37,7 +38,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     codec.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and weights")
     codec.add_argument("--cache", metavar="DIR", help="where prepared speech is kept (default: OUT/cache)")
     codec.add_argument("--stage", type=int, choices=[1, 2], default=1)
-    codec.add_argument("--start", metavar="FILE", help="stage 2: the checkpoint.pt of a stage 1")
+    codec.add_argument("--start", metavar="FILE", help="stage 2: the checkpoint.pt of a stage 1 or 2")
     codec.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     codec.add_argument("--no-teacher", action="store_true", help="do without Whisper's features for codebook 1")
     codec.add_argument("--shares", metavar="A=1,B=2", help="how much each group weighs in a batch")
@@ -139,8 +140,16 @@ def _trainer(args: argparse.Namespace, corpus: Corpus, out: Path) -> CodecTraine
     if isinstance(c, AdversarialTraining):
         if not Path(args.start).is_file():
             raise InputError(f"{args.start} is not a checkpoint.")
-        return AdversarialTrainer(c, corpus, out, Path(args.start))
+        return AdversarialTrainer(c, corpus, out, Path(args.start), _heard() if c.heard else None)
     return CodecTrainer(c, corpus, out)
+
+
+def _heard() -> HeardLoss:
+    from semaphone.metrics.whisper import weights_folder
+    from semaphone.training.hearing import HeardLoss
+    from semaphone.training.whisper_weights import read_variables
+
+    return HeardLoss(read_variables((weights_folder("train") / "model.bin").read_bytes()))
 
 
 def _train(trainer: CodecTrainer, until: int, bar: Progress) -> None:

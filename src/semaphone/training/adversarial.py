@@ -6,7 +6,7 @@ Encoder and quantiser stay as they are, so tokens, and all that was trained on t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semaphone.codec.nano import NanoSettings
 from semaphone.training.codec import LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths
 from semaphone.training.data import Corpus
 from semaphone.training.discriminators import Discriminators, judges_loss, maker_losses
+from semaphone.training.hearing import HeardLoss
 from semaphone.training.losses import pitch_loss
 from semaphone.training.runs import cosine_rate, follow
+from semaphone.training.shallower import shallower
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,38 @@ class AdversarialTraining(CodecTraining):
     fool: float = 1.0  # weights of the losses
     match: float = 4.0
     alone: int = 100  # steps in which only the discriminators learn
+    heard: float = 0.0  # weight of what a recogniser hears; without it Whisper is not needed
+    decoder_blocks: tuple[int, ...] = ()  # of a decoder with fewer blocks than that of the start; (): as many
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder_blocks:
+            if len(self.decoder_blocks) != 4 or min(self.decoder_blocks) < 1:
+                raise ValueError("decoder_blocks are four numbers from 1 on")
+            before, middle, after, end = self.decoder_blocks
+            object.__setattr__(self, "model", replace(self.model, decoder_blocks=(before, middle, after, end)))
 
 
 class AdversarialTrainer(CodecTrainer):
-    """Starts from the averaged weights of a stage 1 checkpoint."""
+    """Starts from the averaged weights of a checkpoint of stage 1, or of stage 2 with its discriminators."""
 
     c: AdversarialTraining
 
-    def __init__(self, c: AdversarialTraining, corpus: Corpus, out: Path, start: Path) -> None:
+    def __init__(
+        self, c: AdversarialTraining, corpus: Corpus, out: Path, start: Path, heard: HeardLoss | None = None
+    ) -> None:
+        self.heard = heard
         self.judges = Discriminators(c.channels)
         self.judge_optimiser = torch.optim.AdamW(self.judges.parameters(), c.judge_rate, betas=(0.8, 0.99))
         self.start = start
         super().__init__(c, corpus, out)
         if self.step == 0:
-            average = torch.load(start, weights_only=True)["average"]
+            begun = torch.load(start, weights_only=True)
+            average = shallower(begun["average"], c.model)
             self.model.load_state_dict(average)
             self.average = {name: value.clone() for name, value in average.items()}
+            if "judges" in begun:
+                self.load_extra(begun)
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.decoder.parameters())
@@ -70,7 +89,7 @@ class AdversarialTrainer(CodecTrainer):
         quantizer = self.model.quantizer
         with self.precision():
             latents, _ = self.model.encoder(batch.speech)
-        tokens = quantizer.encode(latents)
+        tokens = quantizer.encode(latents, paths=NanoSettings.paths)
         depth = draw_depths(self.c, rng)
         kept = torch.arange(tokens.shape[1])[None, :] < depth[:, None]
         return quantizer.entries(tokens, kept[..., None].float().expand(tokens.shape))
@@ -91,6 +110,9 @@ class AdversarialTrainer(CodecTrainer):
         judged = self._judge(made.detach(), real)
         found = {"mel": self.mel(made, real)}
         found["f0"], found["voicing"] = pitch_loss(rendered.f0.float(), rendered.voicing.float(), batch.f0)
+        if self.heard is not None and c.heard:
+            with self.precision():
+                found["heard"] = self.heard(made, real)
         if self.step >= c.alone:
             self.judges.requires_grad_(False)
             with self.precision():

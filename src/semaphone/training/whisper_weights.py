@@ -137,5 +137,5 @@ class WhisperEncoder(nn.Module):
             put(layer.norm2, f"{at}/ffn/layer_norm", norm)
             put(layer.up, f"{at}/ffn/linear_0")
             put(layer.down, f"{at}/ffn/linear_1")
-        if not math.isfinite(float(self.norm.weight.sum())):
+        if not math.isfinite(self.norm.weight.sum().item()):
             raise InputError("The weights of this Whisper model are not finite.")
