@@ -55,6 +55,7 @@ def test_results_are_kept_and_drawn(folder, tmp_path, capsys, monkeypatch):
     # The second time nothing is measured again.
     monkeypatch.setattr("semaphone.experiments.sweep.perform", lambda *_, **__: pytest.fail("measured again"))
     assert main(arguments) == 0
+    assert main([*arguments, "--codebooks", "16,4"]) == 0
     assert (tmp_path / "out" / "results.jsonl").read_text().splitlines() == lines
 
 
@@ -62,3 +63,5 @@ def test_wrong_names(folder, tmp_path, capsys):
     arguments = ["experiment", "codec-quality", "--data", str(folder), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--metrics", "taste"]) == 2
     assert main([*arguments, "--systems", "mp3"]) == 2
+    for wrong in ("0", "17", "4,,8", "many", ""):
+        assert main([*arguments, "--systems", "nano", "--codebooks", wrong]) == 2

@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the experiment."""
     options.add_corpus_options(parser)
     parser.add_argument("--codec", default="nano", help="nano or a file of nano weights")
+    parser.add_argument(
+        "--codebooks", default="4,8,12,16", metavar="N,…", help="nano with so many (default: %(default)s)"
+    )
     parser.add_argument("--lyra", type=Path, metavar="DIR", help="folder of Lyra v2's models")
     parser.add_argument("--mimi", metavar="FOLDER-OR-ID", help="weights of Mimi")
     parser.add_argument("--systems", help=f"only these families, with commas: {','.join(FAMILIES)}")
@@ -53,8 +56,7 @@ def systems(args: argparse.Namespace) -> Iterator[System]:
     if not wanted <= set(FAMILIES):
         raise InputError(f"Families are nano, opus, codec2, lyra and mimi, not {args.systems}.")
     if "nano" in wanted:
-        codec_named(args.codec)
-        for codebooks in (4, 8, 12, 16):
+        for codebooks in _codebooks(args.codebooks, codec_named(args.codec).info.num_codebooks):
             yield CodecSystem(f"nano {codebooks}", "nano", args.codec, codebooks)
     baselines = [f"opus:{rate}" for rate in (6000, 8000, 12000) if "opus" in wanted]
     baselines += [f"codec2:{rate}" for rate in (700, 1200, 2400, 3200) if "codec2" in wanted]
@@ -64,6 +66,13 @@ def systems(args: argparse.Namespace) -> Iterator[System]:
     if "mimi" in wanted and args.mimi is not None:
         for codebooks in (4, 8):
             yield CodecSystem(f"mimi {codebooks}", "mimi", f"mimi:{args.mimi}", codebooks)
+
+
+def _codebooks(text: str, most: int) -> list[int]:
+    counts = text.split(",")
+    if not all(count.isascii() and count.isdigit() and 1 <= int(count) <= most for count in counts):
+        raise InputError(f"Codebooks are numbers from 1 to {most} with commas between them, not {text!r}.")
+    return [int(count) for count in counts]
 
 
 def run(args: argparse.Namespace) -> int:
