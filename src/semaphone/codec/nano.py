@@ -168,7 +168,7 @@ class Decoder(nn.Module):
         seen = torch.cat([torch.log(loudness), direction.real, direction.imag], -1)
         x, shape = self.shape(x + self.join(seen), shape)
         magnitude, phase = self.head(x).float().split(self.bins, -1)
-        spectra = torch.exp(magnitude.clamp(max=6.0)) * torch.polar(torch.ones_like(phase), phase) * direction
+        spectra = torch.polar(torch.exp(magnitude.clamp(max=6.0)), phase) * direction
         speech, tail = self.spectrum.synthesise(spectra, tail)
         return Rendered(speech, log_f0, voicing, (pitch, trunk, source, excitation, shape, tail))
 

@@ -26,7 +26,7 @@ class Product:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.half is not None and x.numel() <= HALF_ROWS * x.shape[-1]:
-            y: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self.half)
+            y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.half)
             return y
         return F.linear(x, self.weight, self.bias)
 

@@ -7,7 +7,6 @@ averages; entries that nothing uses are placed anew.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +95,7 @@ class SplitQuantizer(nn.Module):
     def __init__(self, dim: int, num_codebooks: int, size: int, width: int) -> None:
         super().__init__()
         self.num_codebooks, self.size = num_codebooks, size
+        self.table: Tensor | None = None  # the entries of all codebooks, one after another
         self.codebooks = nn.ModuleList(Codebook(size, width) for _ in range(num_codebooks))
         self.semantic_in = Linear(dim, width)
         self.semantic_out = Linear(width, dim, bias=False)
@@ -125,6 +125,7 @@ class SplitQuantizer(nn.Module):
         """Prepare for use without training."""
         for k in range(self.num_codebooks):
             self.book(k).freeze()
+        self.table = self._table()
 
     def encode(self, latents: Tensor, paths: int = 1) -> Tensor:
         """Latents [B, T, D] → tokens [B, N_Q, T].
@@ -158,12 +159,17 @@ class SplitQuantizer(nn.Module):
 
     def entries(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
         """Tokens [B, K, T], weight [B, K, T] or None → semantic entry beside the sum of acoustic ones [B, T, 2 C]."""
-        parts = [self.book(k).entries[tokens[:, k]] for k in range(tokens.shape[1])]
+        table = self.table if self.table is not None else self._table()
+        shift = torch.arange(0, tokens.shape[1] * self.size, self.size)
+        parts = table[tokens + shift[:, None]]  # [B, K, T, C]
         if weight is not None:
-            parts = [part * weight[:, k, :, None].to(part.dtype) for k, part in enumerate(parts)]
-        # One by one, so that codebooks of weight 0 change nothing, not even a rounding.
-        acoustic = functools.reduce(torch.add, parts[1:], torch.zeros_like(parts[0]))
-        return torch.cat([parts[0], acoustic], -1)
+            parts = parts * weight[..., None].to(parts.dtype)
+        # Summed one by one, so that codebooks of weight 0 change nothing, not even a rounding.
+        acoustic = parts[:, 1:].cumsum(1)[:, -1] if tokens.shape[1] > 1 else torch.zeros_like(parts[:, 0])
+        return torch.cat([parts[:, 0], acoustic], -1)
+
+    def _table(self) -> Tensor:
+        return torch.cat([self.book(k).entries for k in range(self.num_codebooks)])
 
     def latents(self, entries: Tensor) -> Tensor:
         """What `entries` gives → quantised latents [B, T, D] (eq 3)."""
