@@ -5,6 +5,7 @@ import torch
 from tests.codec.tiny import TINY
 
 from semaphone.codec.nano import NanoModel
+from semaphone.errors import InputError
 from semaphone.training.shallower import shallower
 
 
@@ -24,5 +25,5 @@ def test_blocks_are_kept_evenly_and_everything_else_whole():
 
 def test_blocks_cannot_be_added():
     weights = NanoModel(TINY).state_dict()
-    with pytest.raises(ValueError, match="no 2 to keep"):
+    with pytest.raises(InputError, match="asks for 2"):
         shallower(weights, replace(TINY, decoder_blocks=(1, 1, 1, 2)))

@@ -7,12 +7,14 @@ from itertools import groupby
 from torch import Tensor
 
 from semaphone.codec.nano import NanoConfig
+from semaphone.errors import InputError
 
 
 def shallower(weights: dict[str, Tensor], config: NanoConfig) -> dict[str, Tensor]:
     """Weights of a model whose decoder has more ConvNeXt blocks → those of `config`, which keeps some, evenly spaced.
 
-    A block adds to what passes it, so that a decoder without some of them still says nearly the same.
+    A block adds to what passes it, so that a decoder without some of them still says nearly the same. Raises InputError
+    if it has fewer than `config` asks for.
     """
     *trunk, shape = config.decoder_blocks
     found = weights
@@ -35,7 +37,9 @@ def _kept(weights: dict[str, Tensor], stem: str, wanted: list[int]) -> list[int]
         if deep:
             size = next(sizes)
             if size > len(run):
-                raise ValueError(f"a run of {len(run)} blocks has no {size} to keep")
+                raise InputError(
+                    f"The decoder at the start has {len(run)} blocks where decoder_blocks asks for {size}."
+                )
             step = (len(run) - 1) / max(size - 1, 1)
             run = [run[round(i * step)] for i in range(size)]
         kept += run
