@@ -82,6 +82,8 @@ class AdversarialTrainer(CodecTrainer):
     def load_extra(self, saved: dict[str, Any]) -> None:
         self.judges.load_state_dict(saved["judges"])
         self.judge_optimiser.load_state_dict(saved["judge_optimiser"])
+        for group in self.judge_optimiser.param_groups:  # a run that goes on from another one has a rate of its own
+            group["lr"] = self.c.judge_rate
 
     @torch.no_grad()
     def _frozen(self, batch: Batch, rng: np.random.Generator) -> Tensor:
