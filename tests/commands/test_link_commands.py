@@ -220,6 +220,11 @@ def test_settings_of_a_training(tmp_path, capsys):
     base = ["train", "codec", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--no-teacher"]
     assert "not a folder" in fails(capsys, base)
     assert "--start" in fails(capsys, [*base, "--stage", "2"])
+    # What is wrong with the settings is said before the speech is looked at.
+    assert "is not a checkpoint" in fails(capsys, [*base, "--stage", "2", "--start", str(tmp_path / "none.pt")])
+    for wrong in ("1,2", "0,1,1,1", "a,b,c,d", ""):
+        assert "four numbers of blocks" in fails(capsys, [*base, "--decoder-blocks", wrong])
+    assert "no setting 'taste'" in fails(capsys, [*base, "--set", "taste=1"])
 
 
 def test_what_is_loaded_is_not_collected_again():

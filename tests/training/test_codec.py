@@ -127,17 +127,19 @@ def test_stage_two_goes_on_with_fewer_blocks(corpus, tmp_path):
     small = AdversarialTraining(batch=2, crop=8, channels=2, alone=0, warmup=2, every=5, bf16=False, model=deep)
     second = AdversarialTrainer(small, corpus, tmp_path / "two", tmp_path / "one" / STATE)
     train_codec(second, 2, quiet)
-    fewer = replace(small, decoder_blocks=(1, 1, 1, 2), heard=1.0, judge_rate=1e-5)
+    few = replace(deep, decoder_blocks=(1, 1, 1, 2))
+    fewer = replace(small, model=few, heard=1.0, judge_rate=1e-5)
     heard = HeardLoss(variables())
     third = AdversarialTrainer(fewer, corpus, tmp_path / "three", tmp_path / "two" / STATE, heard)
-    assert third.model.config.decoder_blocks == (1, 1, 1, 2)
     judge = "judges.0.judge.bias"
     assert torch.equal(third.judges.state_dict()[judge], second.judges.state_dict()[judge])
     assert [group["lr"] for group in third.judge_optimiser.param_groups] == [1e-5]
     assert fingerprint(third.model) == fingerprint(second.model)
     assert third.advance()["heard"] > 0
-    with pytest.raises(ValueError, match="four numbers"):
-        AdversarialTraining(decoder_blocks=(1, 2))
+    with pytest.raises(InputError, match="another shape"):
+        AdversarialTrainer(replace(small, model=few), corpus, tmp_path / "two", tmp_path / "one" / STATE)
+    with pytest.raises(ValueError, match="needs somebody"):
+        AdversarialTrainer(fewer, corpus, tmp_path / "four", tmp_path / "two" / STATE)
 
 
 def test_impossible_settings():

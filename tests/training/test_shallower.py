@@ -25,5 +25,5 @@ def test_blocks_are_kept_evenly_and_everything_else_whole():
 
 def test_blocks_cannot_be_added():
     weights = NanoModel(TINY).state_dict()
-    with pytest.raises(InputError, match="asks for 2"):
+    with pytest.raises(InputError, match="2 are asked for"):
         shallower(weights, replace(TINY, decoder_blocks=(1, 1, 1, 2)))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from semaphone.training.codec import CodecTrainer
+    from semaphone.codec.nano import NanoConfig
+    from semaphone.training.codec import CodecTrainer, CodecTraining
     from semaphone.training.data import Corpus
     from semaphone.training.hearing import HeardLoss
 
@@ -39,6 +40,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     codec.add_argument("--cache", metavar="DIR", help="where prepared speech is kept (default: OUT/cache)")
     codec.add_argument("--stage", type=int, choices=[1, 2], default=1)
     codec.add_argument("--start", metavar="FILE", help="stage 2: the checkpoint.pt of a stage 1 or 2")
+    codec.add_argument("--decoder-blocks", metavar="A,B,C,D", help="ConvNeXt blocks of the decoder (default: 3,2,2,5)")
     codec.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     codec.add_argument("--no-teacher", action="store_true", help="do without Whisper's features for codebook 1")
     codec.add_argument("--shares", metavar="A=1,B=2", help="how much each group weighs in a batch")
@@ -58,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.stage == 2 and args.start is None:
         raise InputError("Stage 2 needs --start, the checkpoint.pt of a stage 1.")
-    out = Path(args.out)
+    out, c = Path(args.out), _settings(args)
     with progress() as bar:
         corpus = _corpus(args, out, bar)
-        trainer = _trainer(args, corpus, out)
+        trainer = _trainer(c, corpus, out, args.start)
         until = trainer.c.steps if args.steps is None else args.steps
         _train(trainer, until, bar)
     print(f"{until} steps; weights in {out}")
@@ -109,6 +111,18 @@ def _shares(text: str | None) -> dict[str, float] | None:
     return shares
 
 
+def _shape(model: NanoConfig, blocks: str | None) -> NanoConfig:
+    from dataclasses import replace
+
+    if blocks is None:
+        return model
+    counts = blocks.split(",")
+    if len(counts) != 4 or not all(n.isascii() and n.isdigit() and 1 <= int(n) <= 99 for n in counts):
+        raise InputError(f"A decoder has four numbers of blocks, 1 to 99 each, not {blocks!r}.")
+    first, second, third, last = (int(n) for n in counts)
+    return replace(model, decoder_blocks=(first, second, third, last))
+
+
 def _corpus(args: argparse.Namespace, out: Path, bar: Progress) -> Corpus:
     from pathlib import Path
 
@@ -126,21 +140,30 @@ def _corpus(args: argparse.Namespace, out: Path, bar: Progress) -> Corpus:
     return prepare_corpus(Path(args.data), Path(args.cache) if args.cache else out / "cache", whisper, report)
 
 
-def _trainer(args: argparse.Namespace, corpus: Corpus, out: Path) -> CodecTrainer:
+def _settings(args: argparse.Namespace) -> CodecTraining:
     from dataclasses import fields, replace
     from pathlib import Path
 
-    from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining
-    from semaphone.training.codec import CodecTrainer, CodecTraining
+    from semaphone.training.adversarial import AdversarialTraining
+    from semaphone.training.codec import CodecTraining
 
+    if args.stage == 2 and not Path(args.start).is_file():
+        raise InputError(f"{args.start} is not a checkpoint.")
     kind = AdversarialTraining if args.stage == 2 else CodecTraining
     defaults = kind()
     c = settings(kind, {f.name: getattr(defaults, f.name) for f in fields(kind)}, args.set)
-    c = replace(c, shares=_shares(args.shares))
+    return replace(c, shares=_shares(args.shares), model=_shape(c.model, args.decoder_blocks))
+
+
+def _trainer(c: CodecTraining, corpus: Corpus, out: Path, start: str | None) -> CodecTrainer:
+    from pathlib import Path
+
+    from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining
+    from semaphone.training.codec import CodecTrainer
+
     if isinstance(c, AdversarialTraining):
-        if not Path(args.start).is_file():
-            raise InputError(f"{args.start} is not a checkpoint.")
-        return AdversarialTrainer(c, corpus, out, Path(args.start), _heard() if c.heard else None)
+        assert start is not None
+        return AdversarialTrainer(c, corpus, out, Path(start), _heard() if c.heard else None)
     return CodecTrainer(c, corpus, out)
 
 

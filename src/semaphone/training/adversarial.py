@@ -6,7 +6,7 @@ Encoder and quantiser stay as they are, so tokens, and all that was trained on t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +41,24 @@ class AdversarialTraining(CodecTraining):
     match: float = 4.0
     alone: int = 100  # steps in which only the discriminators learn
     heard: float = 0.0  # weight of what a recogniser hears; without it Whisper is not needed
-    decoder_blocks: tuple[int, ...] = ()  # of a decoder with fewer blocks than that of the start; (): as many
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decoder_blocks:
-            if len(self.decoder_blocks) != 4 or min(self.decoder_blocks) < 1:
-                raise ValueError("decoder_blocks are four numbers from 1 on")
-            before, middle, after, end = self.decoder_blocks
-            object.__setattr__(self, "model", replace(self.model, decoder_blocks=(before, middle, after, end)))
 
 
 class AdversarialTrainer(CodecTrainer):
-    """Starts from the averaged weights of a checkpoint of stage 1, or of stage 2 with its discriminators."""
+    """Starts from the averaged weights of a checkpoint of stage 1, or of stage 2 with its discriminators.
+
+    Its decoder may have fewer blocks than that of the start.
+    """
 
     c: AdversarialTraining
 
     def __init__(
         self, c: AdversarialTraining, corpus: Corpus, out: Path, start: Path, heard: HeardLoss | None = None
     ) -> None:
-        self.heard = heard
+        if c.heard and heard is None:
+            raise ValueError("a weight for what is heard needs somebody who hears")
+        self.heard = heard if c.heard else None
         self.judges = Discriminators(c.channels)
         self.judge_optimiser = torch.optim.AdamW(self.judges.parameters(), c.judge_rate, betas=(0.8, 0.99))
-        self.start = start
         super().__init__(c, corpus, out)
         if self.step == 0:
             begun = torch.load(start, weights_only=True)
@@ -112,7 +107,7 @@ class AdversarialTrainer(CodecTrainer):
         judged = self._judge(made.detach(), real)
         found = {"mel": self.mel(made, real)}
         found["f0"], found["voicing"] = pitch_loss(rendered.f0.float(), rendered.voicing.float(), batch.f0)
-        if self.heard is not None and c.heard:
+        if self.heard is not None:
             with self.precision():
                 found["heard"] = self.heard(made, real)
         if self.step >= c.alone:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from semaphone.codec.nano import HOP, NanoConfig, NanoModel
 from semaphone.codec.nano_weights import save_nano
+from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.training.data import CHUNK, Corpus, group_weights
 from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
@@ -138,8 +139,10 @@ class CodecTrainer:
         return [*self.model.parameters(), *self.teacher.parameters()]
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint. Raises InputError if it is of a codec of another shape."""
         saved = torch.load(path, weights_only=True)
+        if json.loads(saved["config"])["model"] != json.loads(json.dumps(asdict(self.c.model))):
+            raise InputError(f"The checkpoint {path} is of a codec of another shape; give another folder.")
         self.model.load_state_dict(saved["model"])
         self.teacher.load_state_dict(saved["teacher"])
         self.optimiser.load_state_dict(saved["optimiser"])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from semaphone.errors import InputError
 from semaphone.files import replacing, write_whole
+from semaphone.training.whisper_weights import WhisperEncoder, decoder_metric, read_variables, seen_error
 from semaphone.translation.compressor import CHANNELS, HISTORY, STRIDE, scale_mel
 from semaphone.translation.features import BANDS, SILENCE, log_mel
 
@@ -256,10 +257,7 @@ def _losses(
         with torch.no_grad():
             truth = encoder(whisper_input(mel, settings.quiet))[:, : mel.shape[1] // 2].float()
         rows = encoder(whisper_input(guess, settings.quiet))[:, : mel.shape[1] // 2].float()
-    difference = rows - truth
-    spread = truth - truth.mean((0, 1))
-    error = ((difference @ metric) * difference).sum(-1).mean() / ((spread @ metric) * spread).sum(-1).mean()
-    return error, frame
+    return seen_error(rows, truth, metric), frame
 
 
 def save_compressor(net: CompressorNet, path: Path, settings: CompressorTraining) -> None:
@@ -272,7 +270,6 @@ def save_compressor(net: CompressorNet, path: Path, settings: CompressorTraining
 
 def run(data: Path, work: Path, out: Path, settings: CompressorTraining, say: Say, weights: str = "") -> CompressorNet:
     """The whole recipe: frames, teacher, training, the file of weights."""
-    from semaphone.training.whisper_weights import WhisperEncoder, decoder_metric, read_variables
     from semaphone.translation.models.whisper import embedded_files
 
     model = (Path(weights) / "model.bin").read_bytes() if weights else embedded_files()["model.bin"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semaphone.training.compressor import whisper_input
-from semaphone.training.whisper_weights import WhisperEncoder, decoder_metric
+from semaphone.training.whisper_weights import WhisperEncoder, decoder_metric, seen_error
 from semaphone.translation.features import HOP, SILENCE, WINDOW, mel_filters
 
 QUIET = 40  # frames of silence after a crop: Whisper expects speech to end
@@ -33,9 +33,7 @@ class HeardLoss(nn.Module):
         """Speech [B, T] against speech [B, T] at 16 kHz → scalar; gradients reach `made` alone."""
         with torch.no_grad():
             wanted = self._rows(truth)
-        difference, spread = self._rows(made) - wanted, wanted - wanted.mean((0, 1))
-        error = ((difference @ self.metric) * difference).sum(-1).mean()
-        return error / ((spread @ self.metric) * spread).sum(-1).mean()
+        return seen_error(self._rows(made), wanted, self.metric)
 
     def _rows(self, speech: Tensor) -> Tensor:
         """[B, T] → rows [B, T / 320, D] of the part that is speech."""

@@ -38,7 +38,7 @@ def _kept(weights: dict[str, Tensor], stem: str, wanted: list[int]) -> list[int]
             size = next(sizes)
             if size > len(run):
                 raise InputError(
-                    f"The decoder at the start has {len(run)} blocks where decoder_blocks asks for {size}."
+                    f"The decoder at the start has {len(run)} blocks where {size} are asked for (--decoder-blocks)."
                 )
             step = (len(run) - 1) / max(size - 1, 1)
             run = [run[round(i * step)] for i in range(size)]

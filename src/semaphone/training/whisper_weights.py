@@ -71,6 +71,12 @@ def decoder_metric(variables: dict[str, NDArray[Any]]) -> Tensor:
     return torch.from_numpy(total * (len(total) / np.trace(total)))
 
 
+def seen_error(rows: Tensor, truth: Tensor, metric: Tensor) -> Tensor:
+    """Error of rows [B, N, D] as the decoder sees them (`decoder_metric`), relative to the variance of true ones."""
+    difference, spread = rows - truth, truth - truth.mean((0, 1))
+    return ((difference @ metric) * difference).sum(-1).mean() / ((spread @ metric) * spread).sum(-1).mean()
+
+
 class _Layer(nn.Module):
     """One pre-norm transformer layer over CTranslate2's fused weights."""
 
