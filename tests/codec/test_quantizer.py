@@ -9,11 +9,15 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_each_stage_quantises_what_the_one_before_left():
+def settled() -> tuple[SplitQuantizer, torch.Tensor]:
     torch.manual_seed(0)
-    quantizer = SplitQuantizer(12, 6, 64, 8)
-    rows = torch.randn(2000, 12)
+    quantizer, rows = SplitQuantizer(12, 6, 64, 8), torch.randn(2000, 12)
     quantizer.settle(rows, generator())
+    return quantizer, rows
+
+
+def test_each_stage_quantises_what_the_one_before_left():
+    quantizer, rows = settled()
     with torch.no_grad():
         tokens = quantizer.encode(rows[None])
         target = quantizer.acoustic_in(rows - quantizer.semantic_out(quantizer.book(0).entries[tokens[0, 0]]))
@@ -32,10 +36,7 @@ def left(quantizer, rows, tokens):
 
 
 def test_more_paths_leave_less():
-    torch.manual_seed(0)
-    quantizer = SplitQuantizer(12, 6, 64, 8)
-    rows = torch.randn(2000, 12)
-    quantizer.settle(rows, generator())
+    quantizer, rows = settled()
     with torch.no_grad():
         errors = [float(left(quantizer, rows, quantizer.encode(rows[None], n)[0]).mean()) for n in (1, 2, 4, 8)]
     assert errors == sorted(errors, reverse=True)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from tests.experiments.fake import Muted, recordings
@@ -132,34 +128,3 @@ def test_workers_make_the_same_rows(planned, tmp_path):
     measure(tasks, together, jobs=2)
     assert sorted(alone.path.read_text().splitlines()) == sorted(together.path.read_text().splitlines())
     assert keep[planned[0].digest].stat().st_size > 500
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes where Linux has them")
-def test_workers_end_with_a_parent_that_is_killed():
-    script = (
-        "import multiprocessing, os, time\n"
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "from semaphone.experiments.sweep import _prepare_worker\n"
-        "if __name__ == '__main__':\n"
-        "    context = multiprocessing.get_context('spawn')\n"
-        "    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare_worker)\n"
-        "    print(pool.submit(os.getpid).result(), flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
-    assert alive(worker)
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 10
-    while alive(worker):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

@@ -142,6 +142,16 @@ def test_stage_two_goes_on_with_fewer_blocks(corpus, tmp_path):
         AdversarialTrainer(fewer, corpus, tmp_path / "four", tmp_path / "two" / STATE)
 
 
+def test_what_is_no_checkpoint_starts_nothing(corpus, tmp_path):
+    settings = AdversarialTraining(channels=2, model=SETTINGS.model)
+    words, other = tmp_path / "words.pt", tmp_path / "other.pt"
+    words.write_text("words")
+    torch.save({"net": torch.zeros(1)}, other)
+    for start in (words, other, tmp_path / "none.pt"):
+        with pytest.raises(InputError, match="no checkpoint"):
+            AdversarialTrainer(settings, corpus, tmp_path / "out", start)
+
+
 def test_impossible_settings():
     with pytest.raises(ValueError, match="positive"):
         CodecTraining(batch=0)

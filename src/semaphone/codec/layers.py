@@ -75,6 +75,7 @@ class Linear(nn.Linear):
     def freeze(self) -> None:
         """The weights change no more: keep them as few frames want them."""
         self.kept = Product(self.weight, self.bias)
+        self.weight.data = self.kept.weight  # the same numbers: one copy is enough
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
@@ -82,7 +83,7 @@ class Linear(nn.Linear):
 
 
 def freeze(module: nn.Module) -> None:
-    """Prepare everything inside for use; it can be neither trained nor saved after that."""
+    """Prepare everything inside for use, in place; it can be neither trained nor saved after that."""
     for part in module.modules():
         if isinstance(part, CausalConv | Linear):
             part.freeze()

@@ -123,9 +123,10 @@ class SplitQuantizer(nn.Module):
 
     def freeze(self) -> None:
         """Prepare for use without training."""
-        for k in range(self.num_codebooks):
-            self.book(k).freeze()
         self.table = self._table()
+        for k, entries in enumerate(torch.split(self.table, self.size)):
+            self.book(k).entries = entries  # the same numbers: one copy is enough
+            self.book(k).freeze()
 
     def encode(self, latents: Tensor, paths: int = 1) -> Tensor:
         """Latents [B, T, D] → tokens [B, N_Q, T].

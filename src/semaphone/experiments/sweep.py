@@ -15,11 +15,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -30,6 +27,7 @@ from semaphone.commands._link import one_thread
 from semaphone.errors import InputError
 from semaphone.experiments.cells import Cell, Row, Task, perform, scorer_of
 from semaphone.experiments.lines import Lines
+from semaphone.workers import end_with_parent
 
 Say = Callable[[str], None]
 _EVERY = 30.0  # s between lines of progress where there is no terminal
@@ -152,13 +150,5 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and says when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     one_thread()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed tells nobody: without this its workers would wait for work, and hold memory, for good."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

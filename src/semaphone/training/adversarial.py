@@ -6,6 +6,7 @@ Encoder and quantiser stay as they are, so tokens, and all that was trained on t
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.codec.nano import NanoSettings
+from semaphone.errors import InputError
 from semaphone.training.codec import LAG, Batch, CodecTrainer, CodecTraining, draw, draw_depths
 from semaphone.training.data import Corpus
 from semaphone.training.discriminators import Discriminators, judges_loss, maker_losses
@@ -43,6 +45,17 @@ class AdversarialTraining(CodecTraining):
     heard: float = 0.0  # weight of what a recogniser hears; without it Whisper is not needed
 
 
+def _begun(start: Path) -> dict[str, Any]:
+    """The checkpoint a stage 2 starts from. Raises InputError if it is none."""
+    try:
+        saved: dict[str, Any] = torch.load(start, weights_only=True)
+        if "average" in saved and "teacher" in saved:
+            return saved
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError):
+        pass
+    raise InputError(f"{start} is no checkpoint of a training of the codec.")
+
+
 class AdversarialTrainer(CodecTrainer):
     """Starts from the averaged weights of a checkpoint of stage 1, or of stage 2 with its discriminators.
 
@@ -61,7 +74,7 @@ class AdversarialTrainer(CodecTrainer):
         self.judge_optimiser = torch.optim.AdamW(self.judges.parameters(), c.judge_rate, betas=(0.8, 0.99))
         super().__init__(c, corpus, out)
         if self.step == 0:
-            begun = torch.load(start, weights_only=True)
+            begun = _begun(start)
             average = shallower(begun["average"], c.model)
             self.model.load_state_dict(average)
             self.average = {name: value.clone() for name, value in average.items()}

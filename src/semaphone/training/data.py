@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from semaphone.errors import InputError
 from semaphone.files import replacing, write_whole
+from semaphone.workers import end_with_parent
 
 SAMPLE_RATE = 16_000
 CHUNK = 1_280  # samples of 80 ms
@@ -125,7 +126,8 @@ def _f0_of(part: tuple[Path, Recording]) -> NDArray[np.float16]:
 
 
 def _write_f0(cache: Path, recordings: tuple[Recording, ...], workers: int, progress: Progress) -> None:
-    with replacing(cache / "f0.f16") as part, open(part, "wb") as out, ProcessPoolExecutor(workers) as pool:
+    pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
+    with replacing(cache / "f0.f16") as part, open(part, "wb") as out, pool:
         for i, f0 in enumerate(pool.map(_f0_of, [(cache, r) for r in recordings], chunksize=16)):
             progress("F0", i, len(recordings))
             out.write(f0.tobytes())
