@@ -124,6 +124,13 @@ def test_a_codec_leaves_the_model_it_was_made_of_alone(speech):
     assert torch.allclose(codec.decode(tokens).speech, made, atol=2e-3)  # its pitch is rounded more finely
 
 
+@pytest.mark.parametrize("met", ["5", "[1]", '{"encoder.last": 3}', '{"encoder.last": [2, 1]}', '{"a": [NaN, 1]}', "{"])
+def test_ranges_that_make_no_sense_are_refused(tmp_path, met):
+    save_nano(tiny_model(3), tmp_path / "a.safetensors", {"met": met})
+    with pytest.raises(InputError, match="holds no nano codec"):
+        load_nano(tmp_path / "a.safetensors")
+
+
 def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds no nano codec"):
         load_nano(tmp_path / "missing.safetensors")

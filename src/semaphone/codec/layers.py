@@ -7,13 +7,14 @@ that the pointwise layers, where nearly all the work is, are plain matrix produc
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semaphone.codec.products import Product
+from semaphone.codec.products import Product, Range
 
 FEW = 64  # frames of all streams together that count as few
 
@@ -38,12 +39,12 @@ class CausalConv(nn.Module):
         self.kept: Product | None = None
         self.taps: Tensor | None = None
 
-    def freeze(self) -> None:
-        """The weights change no more: keep them as few frames want them."""
+    def freeze(self, met: Range | None = None) -> None:
+        """The weights change no more: keep them as few frames want them; `met` is the range of what comes in."""
         if self.conv.groups > 1:
             self.taps = self._taps()
         else:
-            self.kept = Product(self.conv.weight.flatten(1), self.conv.bias)
+            self.kept = Product(self.conv.weight.flatten(1), self.conv.bias, met)
 
     def _taps(self) -> Tensor:
         # Taps first: channels side by side are what a processor sums fastest.
@@ -55,7 +56,8 @@ class CausalConv(nn.Module):
             state = x.new_zeros(x.shape[0], self.past, self.inputs)
         seen = torch.cat([state.to(x.dtype), x], 1)
         past = seen[:, seen.shape[1] - self.past :]
-        if seen.shape[0] * seen.shape[1] > FEW or torch.is_grad_enabled():
+        few = seen.shape[0] * seen.shape[1] <= FEW and not torch.is_grad_enabled()
+        if self.kept is None and self.taps is None and not few:
             return self.conv(seen.transpose(1, 2)).transpose(1, 2), past
         # A convolution over a few frames costs more to set up than to compute: write it out as a product.
         weight, bias = self.conv.weight, _present(self.conv.bias)
@@ -63,8 +65,8 @@ class CausalConv(nn.Module):
         if self.conv.groups > 1:
             taps = self.taps if self.taps is not None else self._taps()
             return (frames.movedim(-1, 0) * taps).sum(0) + bias, past
-        few = frames.flatten(2)
-        return self.kept(few) if self.kept is not None else F.linear(few, weight.flatten(1), bias), past
+        rows = frames.flatten(2)
+        return self.kept(rows) if self.kept is not None else F.linear(rows, weight.flatten(1), bias), past
 
 
 class Linear(nn.Linear):
@@ -72,21 +74,37 @@ class Linear(nn.Linear):
 
     kept: Product | None = None
 
-    def freeze(self) -> None:
-        """The weights change no more: keep them as few frames want them."""
-        self.kept = Product(self.weight, self.bias)
-        self.weight.data = self.kept.weight  # the same numbers: one copy is enough
+    def freeze(self, met: Range | None = None) -> None:
+        """The weights change no more: keep them as few frames want them; `met` is the range of what comes in."""
+        self.kept = Product(self.weight, self.bias, met)
+        if self.kept.sizes is None:
+            self.weight.data = self.kept.weight  # the same numbers: one copy is enough
+        else:
+            del self.weight
+            self.register_buffer("weight", self.kept.weight)
+            self.register_buffer("sizes", self.kept.sizes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
         return self.kept(x) if self.kept is not None else super().forward(x)
 
 
-def freeze(module: nn.Module) -> None:
-    """Prepare everything inside for use, in place; it can be neither trained nor saved after that."""
-    for part in module.modules():
-        if isinstance(part, CausalConv | Linear):
-            part.freeze()
+@runtime_checkable
+class Freezable(Protocol):
+    """What can be prepared for use."""
+
+    def freeze(self, met: Range | None = None) -> None:
+        """The weights change no more; `met` is the range of what comes in."""
+
+
+def freeze(module: nn.Module, met: Mapping[str, Range]) -> None:
+    """Prepare everything inside for use, in place; it can be neither trained nor saved after that.
+
+    `met` has ranges of what layers meet, by the names of the layers.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, Freezable):
+            part.freeze(met.get(name))
 
 
 class ConvNeXt(nn.Module):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.codec.features import SpeechFeatures
 from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Linear, Pointwise, Upsample, freeze
+from semaphone.codec.products import Range
 from semaphone.codec.quantizer import SplitQuantizer
 from semaphone.codec.source import CausalSpectrum, HarmonicSource
 
@@ -105,8 +107,8 @@ class PitchBranch(nn.Module):
     """What the codebooks say of the pitch: sums of entries [B, T, 2 C] → log F0 and voicing [B, 8 T].
 
     The source's phase is an integral of F0, in which the roundings of a product would add up, and those depend
-    on how many chunks it takes at once. In use this small branch therefore computes in double precision, so that
-    speech does not depend on how it was cut.
+    on how many chunks it takes at once. In use this small branch and the source therefore compute in double
+    precision, so that speech does not depend on how it was cut.
     """
 
     def __init__(self, c: NanoConfig) -> None:
@@ -165,10 +167,10 @@ class Decoder(nn.Module):
         spectra, excitation = self.spectrum.analyse(wave, excitation)
         loudness = spectra.abs().clamp(min=3e-3)  # below it rounding would turn the phase
         direction = spectra / loudness
-        seen = torch.cat([torch.log(loudness), direction.real, direction.imag], -1)
+        seen = torch.cat([torch.log(loudness), direction.real, direction.imag], -1).float()
         x, shape = self.shape(x + self.join(seen), shape)
         magnitude, phase = self.head(x).float().split(self.bins, -1)
-        spectra = torch.polar(torch.exp(magnitude.clamp(max=6.0)), phase) * direction
+        spectra = torch.polar(torch.exp(magnitude.clamp(max=6.0)), phase) * direction.to(torch.complex64)
         speech, tail = self.spectrum.synthesise(spectra, tail)
         return Rendered(speech, log_f0, voicing, (pitch, trunk, source, excitation, shape, tail))
 
@@ -200,14 +202,18 @@ def fingerprint(model: NanoModel) -> str:
 
 
 class NanoCodec:
-    """The nano codec behind the `Codec` protocol."""
+    """The nano codec behind the `Codec` protocol.
 
-    def __init__(self, model: NanoModel, settings: NanoSettings | None = None) -> None:
+    Layers whose range is given in `met` (see codec/ranges.py) compute in 8 bits.
+    """
+
+    def __init__(
+        self, model: NanoModel, settings: NanoSettings | None = None, met: Mapping[str, Range] | None = None
+    ) -> None:
         self.settings = settings or NanoSettings()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)  # it is prepared in place
-        self.model.quantizer.freeze()
         self.model.decoder.pitch.double()
-        freeze(self.model)
+        freeze(self.model, met or {})
         c = model.config
         self._info = CodecInfo(
             name="nano",

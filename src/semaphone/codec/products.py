@@ -1,11 +1,15 @@
 """Products of frozen weights with a few rows, as a codec makes them block by block.
 
-There a processor waits for the weights longer than it multiplies. Weights that half precision holds exactly, as
-shipped ones, are therefore kept in it; sums are taken in single precision as ever.
+There a processor waits for the weights longer than it multiplies, so they are kept small:
+
+* in 8 bits, where it is known what a layer meets (`Range`). Inputs are rounded to 256 even steps of that range,
+  sums are whole numbers: exact, and the same on every processor that has such products.
+* else in half precision, where that holds them exactly, as it does shipped ones; sums are in single precision.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -13,25 +17,69 @@ from torch import Tensor
 from torch.nn import functional as F
 
 HALF_ROWS = 32  # frames of all streams together up to which halved weights are the faster ones
+TOP = 63  # largest weight in 8 bits: two products of it with 255 still fit the 16 bits some processors add them in
+
+Range = tuple[float, float]  # the lowest and the highest number that a layer meets
 
 
 class Product:
-    """x [..., in] → x · weightᵀ + bias [..., out], for a weight [out, in] that changes no more."""
+    """x [..., in] → x · weightᵀ + bias [..., out], for a weight [out, in] that changes no more.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    `met` is the range of x; what lies outside is cut off. Where a processor has no products of 8 bits, or without
+    a range, x and weight are taken as they are.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, met: Range | None = None) -> None:
         weight, bias = weight.detach(), bias.detach() if bias is not None else None
+        self.bias, self.half, self.eight = bias, None, None
+        self.sizes: Tensor | None = None  # [out] of the steps of each row of a weight in 8 bits
+        if met is not None and weight.dtype == torch.float32 and "fbgemm" in _engines():
+            self.scale, self.zero = steps(met)
+            self.weight, self.sizes = rounded(weight)
+            self.eight = _packed(self.weight, self.sizes, bias)
+            return
         # Column by column in memory: products with 8 to 32 rows take less time.
-        self.weight, self.bias = weight.T.contiguous().T, bias
-        self.half = _packed(weight, bias)
+        self.weight = weight.T.contiguous().T
+        self.half = _halved(weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.eight is not None:
+            met = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+            exact: Tensor = met(x, self.scale, self.zero, self.eight)
+            return exact
         if self.half is not None and x.numel() <= HALF_ROWS * x.shape[-1]:
             y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.half)
             return y
         return F.linear(x, self.weight, self.bias)
 
 
-def _packed(weight: Tensor, bias: Tensor | None) -> Any:
+def steps(met: Range) -> tuple[float, int]:
+    """256 even steps over a range and 0: their size, and which of them is 0."""
+    low, high = min(met[0], 0.0), max(met[1], 0.0)
+    size = max((high - low) / 255.0, 1e-8)
+    return size, round(-low / size)
+
+
+def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight [out, in] → whole numbers [out, in] of 8 bits, size of a step of each row [out]."""
+    sizes = (weight.abs().amax(1) / TOP).clamp(min=1e-8)
+    return (weight / sizes[:, None]).round().to(torch.int8), sizes
+
+
+def _packed(weight: Tensor, sizes: Tensor, bias: Tensor | None) -> Any:
+    zero = torch.zeros(len(weight), dtype=torch.int64)
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        with warnings.catch_warnings():  # of tensors of 8 bits, which this one is only on its way into the product
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+            rows = torch._make_per_channel_quantized_tensor(weight, sizes.double(), zero, 0)
+        return torch.ops.quantized.linear_prepack(rows, bias)
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def _halved(weight: Tensor, bias: Tensor | None) -> Any:
     """The weight in half precision, or None where that would change it or this processor has no such product."""
     if weight.dtype != torch.float32 or "fbgemm" not in _engines():
         return None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.codec.layers import Linear
-from semaphone.codec.products import Product
+from semaphone.codec.products import Product, Range
 
 SLICE = 512  # rows that are searched at a time
 
@@ -54,9 +54,9 @@ class Codebook(nn.Module):
     def _norms(self) -> Tensor:
         return 0.5 * self.entries.square().sum(1)
 
-    def freeze(self) -> None:
-        """The entries move no more: keep what is asked of them with every token."""
-        self.search = Product(self.entries, -self._norms())
+    def freeze(self, met: Range | None = None) -> None:
+        """The entries move no more: keep what is asked of them with every token; `met` is the range of the rows."""
+        self.search = Product(self.entries, -self._norms(), met)
 
     @torch.no_grad()
     def follow(self, x: Tensor, index: Tensor, generator: torch.Generator) -> None:
@@ -121,12 +121,11 @@ class SplitQuantizer(nn.Module):
         assert isinstance(book, Codebook)
         return book
 
-    def freeze(self) -> None:
-        """Prepare for use without training."""
+    def freeze(self, met: None = None) -> None:
+        """The entries move no more: keep them side by side."""
         self.table = self._table()
         for k, entries in enumerate(torch.split(self.table, self.size)):
             self.book(k).entries = entries  # the same numbers: one copy is enough
-            self.book(k).freeze()
 
     def encode(self, latents: Tensor, paths: int = 1) -> Tensor:
         """Latents [B, T, D] → tokens [B, N_Q, T].
@@ -145,12 +144,14 @@ class SplitQuantizer(nn.Module):
     def _search(self, x: Tensor, paths: int) -> Tensor:
         """Rows x [N, C] → tokens of the acoustic codebooks [N, N_Q - 1]."""
         rest, total = x[:, None], x.new_zeros(len(x), 1)  # [N, M, C]; by how much each path lowered half the square
+        rows = torch.arange(len(x), device=x.device)[:, None]
         steps: list[tuple[Tensor, Tensor]] = []
         for k in range(1, self.num_codebooks):
             gain = self.book(k).gain(rest) + total[..., None]
             total, best = gain.flatten(1).topk(min(paths, gain[0].numel()), 1)  # [N, M]
-            path, token = best // self.size, best % self.size
-            rest = rest.take_along_dim(path[..., None], 1) - self.book(k).entries[token]
+            path = best // self.size
+            token = best - path * self.size
+            rest = rest[rows, path] - self.book(k).entries[token]
             steps.append((path, token))
         at, tokens = torch.zeros_like(steps[-1][0][:, :1]), []  # from the best end back to the beginning
         for path, token in reversed(steps):

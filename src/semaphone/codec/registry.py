@@ -11,16 +11,23 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 NAMES = ("nano", "mimi")
 
 
+def nano_file(spec: str) -> Path | None:
+    """The file of weights that a codec's name stands for, if it is one of nano's kind."""
+    if spec == "nano":
+        return WEIGHTS / "nano-codec.safetensors"
+    return Path(spec) if spec.endswith(".safetensors") else None
+
+
 def load_codec(spec: str = "nano") -> Codec:
     """`nano`, `mimi`, `mimi:FOLDER-OR-HUB-ID` or a path ending in .safetensors → a codec.
 
     Raises InputError for an unknown name or unreadable weights.
     """
     name, _, place = spec.partition(":")
-    if spec == "nano" or spec.endswith(".safetensors"):
+    if (file := nano_file(spec)) is not None:
         from semaphone.codec.nano_weights import load_nano
 
-        return load_nano(WEIGHTS / "nano-codec.safetensors" if spec == "nano" else Path(spec))
+        return load_nano(file)
     if name == "mimi":
         from semaphone.codec.mimi import MimiCodec
 

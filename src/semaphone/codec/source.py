@@ -50,7 +50,7 @@ class HarmonicSource(nn.Module):
 
     @torch.no_grad()
     def forward(self, f0: Tensor, voicing: Tensor, state: SourceState | None = None) -> tuple[Tensor, SourceState]:
-        """f0 [B, T] in Hz, voicing [B, T] in [0, 1] → excitation [B, T * hop] float32, next state."""
+        """f0 [B, T] in Hz, voicing [B, T] in [0, 1] → excitation [B, T * hop] as fine as f0, next state."""
         state = state if state is not None else self.start(f0.shape[0], f0)
         pitch = _ramp(f0.double(), state.f0.double(), self.hop)
         phase = (state.phase[:, None] + torch.cumsum(pitch / self.sample_rate, 1)) % 1.0
@@ -67,7 +67,7 @@ class HarmonicSource(nn.Module):
         mix = _ramp(voicing, state.voicing, self.hop)
         excitation = mix * harmonic.to(f0.dtype) + (1.0 - mix + self.breath) * noise
         last = (phase[:, -1], f0[:, -1], voicing[:, -1], (state.position + length) % NOISE_LENGTH)
-        return (0.1 * excitation).float(), SourceState(*last)
+        return 0.1 * excitation, SourceState(*last)
 
 
 class CausalSpectrum(nn.Module):
@@ -85,7 +85,7 @@ class CausalSpectrum(nn.Module):
         if state is None:
             state = x.new_zeros(x.shape[0], self.past)
         seen = torch.cat([state, x], 1)
-        return torch.fft.rfft(seen.unfold(1, self.window, self.hop) * self.taper), seen[:, -self.past :]
+        return torch.fft.rfft(seen.unfold(1, self.window, self.hop) * self.taper.to(x.dtype)), seen[:, -self.past :]
 
     def synthesise(self, spectra: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spectra [B, T, bins], unfinished samples [B, window - hop] → [B, T * hop], unfinished samples.

@@ -84,10 +84,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parts(args: argparse.Namespace, codec: Codec, c: ControllerTraining) -> Parts:
-    from semaphone.codec.nano import NanoCodec
+    from semaphone.codec.nano_weights import read_nano
+    from semaphone.codec.registry import nano_file
     from semaphone.training.controller import Parts
 
-    model = codec.model if isinstance(codec, NanoCodec) and c.reconstruction else None
+    # Gradients go through the model itself, not through the rounded numbers of a codec in use.
+    file = nano_file(args.codec) if c.reconstruction else None
+    model = read_nano(file)[0].eval().requires_grad_(False) if file is not None else None
     return Parts(codec.info, _recovery(args.recovery, codec), model)
 
 

@@ -2,7 +2,7 @@
 
     semaphone experiment complexity --out results/ [--codec FILE] [--recovery FILE]
 
-nano's modules with the weights in use, and Mimi and Moshi in Kyutai's published shapes (with weights that mean
+nano's modules in the shape in use, and Mimi and Moshi in Kyutai's published shapes (with weights that mean
 nothing: a count depends on shapes alone). Ten seconds go through every module; what is multiplied is counted by
 torch as it happens, per second of speech. Attention over a longer past costs more, up to the models' windows.
 """
@@ -157,7 +157,11 @@ class _Part(NamedTuple):
     note: str = ""
 
 
-def _nano_parts(model: Any, codec: Any, speech: Tensor, tokens: Tensor) -> list[_Part]:
+def _nano_parts(used: Any, codec: Any, speech: Tensor, tokens: Tensor) -> list[_Part]:
+    from semaphone.codec.nano import NanoModel
+
+    # A count depends on shapes alone; in use the same products are made of rounded numbers, which torch does not count.
+    model = NanoModel(used.config).eval()
     quantizer = model.quantizer
     latents = model.encoder(speech)[0].detach()
     found = quantizer.entries(tokens).detach()

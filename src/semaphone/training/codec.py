@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from semaphone.codec.nano import HOP, NanoConfig, NanoModel
 from semaphone.codec.nano_weights import save_nano
+from semaphone.codec.ranges import met_ranges
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.training.data import CHUNK, Corpus, group_weights
@@ -60,6 +62,7 @@ class CodecTraining:
     shares: dict[str, float] | None = None  # of the corpus's groups in a batch
     every: int = 500  # steps between checkpoints
     bf16: bool = True
+    range_batches: int = 8  # on which the ranges for products of 8 bits are measured
     model: NanoConfig = field(default_factory=NanoConfig)
 
     def __post_init__(self) -> None:
@@ -169,7 +172,14 @@ class CodecTrainer:
         }
         with replacing(self.out / STATE) as part:
             torch.save(saved, part)
-        save_nano(self.averaged(), self.out / WEIGHTS, {"steps": str(self.step)})
+        model = self.averaged()
+        save_nano(model, self.out / WEIGHTS, {"steps": str(self.step)}, met_ranges(model, self.looks()))
+
+    def looks(self) -> Iterator[Tensor]:
+        """Speech to see what the layers meet: a few batches, always the same."""
+        rng = np.random.default_rng([self.c.seed, 2])
+        for _ in range(self.c.range_batches):
+            yield draw(self.corpus, self.c, self.weights, rng).speech
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 for matrix products and convolutions, where asked for."""
