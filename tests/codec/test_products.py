@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from semaphone.codec.products import HALF_ROWS, TOP, Product, rounded, steps
+from semaphone.codec.products import TOP, Product, rounded, steps
 
 
 def exact(*shape):
     return torch.randn(*shape).half().float()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7, HALF_ROWS, HALF_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 2, 7, 33])
 @pytest.mark.parametrize("bias", [True, False])
 def test_is_the_linear_layer_whatever_the_rows(rows, bias):
     torch.manual_seed(0)
@@ -20,9 +20,8 @@ def test_is_the_linear_layer_whatever_the_rows(rows, bias):
 
 def test_rows_do_not_depend_on_their_neighbours():
     torch.manual_seed(0)
-    product, x = Product(exact(40, 24), None), torch.randn(HALF_ROWS, 24)
-    apart = torch.cat([product(x[i : i + 1]) for i in range(HALF_ROWS)])
-    torch.testing.assert_close(product(x), apart, atol=1e-6, rtol=0)
+    product, x = Product(exact(40, 24), None), torch.randn(77, 24)
+    assert torch.equal(product(x), torch.cat([product(x[i : i + 1]) for i in range(77)]))
 
 
 def test_weights_that_half_precision_would_change_stay_whole():

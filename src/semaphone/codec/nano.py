@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.codec.features import SpeechFeatures
 from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Linear, Pointwise, Upsample, freeze
-from semaphone.codec.products import Range
+from semaphone.codec.products import Range, keeps_half
 from semaphone.codec.quantizer import SplitQuantizer
 from semaphone.codec.source import CausalSpectrum, HarmonicSource
 
@@ -106,9 +106,9 @@ class Encoder(nn.Module):
 class PitchBranch(nn.Module):
     """What the codebooks say of the pitch: sums of entries [B, T, 2 C] → log F0 and voicing [B, 8 T].
 
-    The source's phase is an integral of F0, in which the roundings of a product would add up, and those depend
-    on how many chunks it takes at once. In use this small branch and the source therefore compute in double
-    precision, so that speech does not depend on how it was cut.
+    The source's phase is an integral of F0, in which the roundings of a product would add up, and those may depend
+    on how many chunks it takes at once. Where they do (`products.keeps_half`), this small branch computes in double
+    precision in use, as the source always does, so that speech does not depend on how it was cut.
     """
 
     def __init__(self, c: NanoConfig) -> None:
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
         x, trunk = self.trunk(latents, trunk)
         x = x + self.direct(latents)[0]
         f0, voiced = truth if truth is not None else (log_f0.clamp(4.0, 6.5).exp(), torch.sigmoid(4.0 * voicing))
-        wave, source = self.source(f0.detach(), voiced.detach(), source)
+        wave, source = self.source(f0.detach().double(), voiced.detach().double(), source)
         spectra, excitation = self.spectrum.analyse(wave, excitation)
         loudness = spectra.abs().clamp(min=3e-3)  # below it rounding would turn the phase
         direction = spectra / loudness
@@ -212,7 +212,9 @@ class NanoCodec:
     ) -> None:
         self.settings = settings or NanoSettings()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)  # it is prepared in place
-        self.model.decoder.pitch.double()
+        pitch = self.model.decoder.pitch
+        if not all(keeps_half(weight) for weight in pitch.parameters() if weight.ndim > 1):
+            pitch.double()
         freeze(self.model, met or {})
         c = model.config
         self._info = CodecInfo(

@@ -4,7 +4,8 @@ There a processor waits for the weights longer than it multiplies, so they are k
 
 * in 8 bits, where it is known what a layer meets (`Range`). Inputs are rounded to 256 even steps of that range,
   sums are whole numbers: exact, and the same on every processor that has such products.
-* else in half precision, where that holds them exactly, as it does shipped ones; sums are in single precision.
+* else in half precision, where that holds them exactly, as it does shipped ones. Sums are in single precision, and
+  a row's does not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-HALF_ROWS = 32  # frames of all streams together up to which halved weights are the faster ones
 TOP = 63  # largest weight in 8 bits: two products of it with 255 still fit the 16 bits some processors add them in
 
 Range = tuple[float, float]  # the lowest and the highest number that a layer meets
@@ -47,7 +47,7 @@ class Product:
             met = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
             exact: Tensor = met(x, self.scale, self.zero, self.eight)
             return exact
-        if self.half is not None and x.numel() <= HALF_ROWS * x.shape[-1]:
+        if self.half is not None:
             y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.half)
             return y
         return F.linear(x, self.weight, self.bias)
@@ -79,11 +79,13 @@ def _packed(weight: Tensor, sizes: Tensor, bias: Tensor | None) -> Any:
         torch.backends.quantized.engine = before
 
 
+def keeps_half(weight: Tensor) -> bool:
+    """Whether half precision holds a weight exactly, and this processor multiplies it as it is."""
+    return weight.dtype == torch.float32 and "fbgemm" in _engines() and torch.equal(weight.half().float(), weight)
+
+
 def _halved(weight: Tensor, bias: Tensor | None) -> Any:
-    """The weight in half precision, or None where that would change it or this processor has no such product."""
-    if weight.dtype != torch.float32 or "fbgemm" not in _engines():
-        return None
-    if not torch.equal(weight.half().float(), weight):
+    if not keeps_half(weight):
         return None
     return torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), bias)
 

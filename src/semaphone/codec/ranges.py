@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
 from torch import Tensor
 
 from semaphone.codec.layers import CausalConv, Linear
 from semaphone.codec.nano import NanoCodec, NanoModel
 from semaphone.codec.products import Product, Range
 from semaphone.codec.quantizer import Codebook
+
+# Not rounded: the ways into and out of the codebooks, where it would drown what late codebooks add, and pitch, which
+# would jitter.
+FINE = ("quantizer.", "decoder.pitch.")
 
 
 class _Watched(Product):
@@ -42,15 +45,6 @@ def _watched(model: NanoModel) -> Iterator[tuple[str, _Watched]]:
         if isinstance(part, Codebook) and part.search is not None:
             part.search = _Watched(part.search)
             yield name, part.search
-        elif isinstance(part, CausalConv | Linear) and part.kept is not None and _rounds(name, part.kept):
+        elif isinstance(part, CausalConv | Linear) and part.kept is not None and not name.startswith(FINE):
             part.kept = _Watched(part.kept)
             yield name, part.kept
-
-
-def _rounds(name: str, product: Product) -> bool:
-    """Whether a layer may compute in 8 bits.
-
-    Not the ways into and out of the codebooks, whose rounding would drown what late codebooks add, and not what
-    computes in double precision on purpose.
-    """
-    return not name.startswith("quantizer.") and product.weight.dtype == torch.float32
