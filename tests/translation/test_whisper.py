@@ -15,8 +15,8 @@ from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, Whisp
 class Runtime:
     """Encodes a frame pair to a row of its mean plus what the whole window holds; writes canned hypotheses."""
 
-    def __init__(self, hypotheses=()):
-        self.hypotheses = list(hypotheses)
+    def __init__(self, hypotheses=(), sureness=()):
+        self.hypotheses, self.sureness = list(hypotheses), list(sureness)
         self.silence = np.zeros((1500, ROW_WIDTH), np.float32)
 
     def token(self, name):
@@ -32,12 +32,12 @@ class Runtime:
     def decode(self, rows, task, certain, limit):
         found = self.hypotheses.pop(0)
         assert found[: len(certain)] == certain
-        return found
+        return found, self.sureness.pop(0) if self.sureness else -0.5
 
 
-def model(context="left", hypotheses=(), **settings) -> WhisperTranslator:
+def model(context="left", hypotheses=(), sureness=(), **settings) -> WhisperTranslator:
     translator = WhisperTranslator(WhisperConfig(context=context, compressor="none", **settings))
-    translator.__dict__["_runtime"] = Runtime(hypotheses)
+    translator.__dict__["_runtime"] = Runtime(hypotheses, sureness)
     return translator
 
 
@@ -106,6 +106,35 @@ def test_commit_at_the_end_waits():
     assert [p.text for p in found] == [" w1 w2"]
 
 
+def test_what_it_doubts_to_have_heard_is_not_said():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2)], sureness=[-2.2, -2.2, -2.2])
+    state = None
+    for first, last in ((0, False), (10, False), (20, True)):
+        phrases, state = translator.generate(Burst(0, first, rows, last), state)
+        assert phrases == []
+
+
+def test_a_doubted_hypothesis_confirms_nothing():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2, 3)], sureness=[-2.2, -1.0, -1.0])
+    said, state = [], None
+    for first, last in ((0, False), (10, False), (20, True)):
+        phrases, state = translator.generate(Burst(0, first, rows, last), state)
+        said.append([phrase.text for phrase in phrases])
+    assert said == [[], [], [" w1 w2 w3"]]
+
+
+def test_an_utterance_that_was_begun_is_finished():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2, 3)], sureness=[-1.0, -1.0, -3.0])
+    said, state = [], None
+    for first, last in ((0, False), (10, False), (20, True)):
+        phrases, state = translator.generate(Burst(0, first, rows, last), state)
+        said += [phrase.text for phrase in phrases]
+    assert "".join(said) == " w1 w2 w3"
+
+
 def test_languages():
     assert iso_code("fr") == iso_code("fra") == "fra"
     assert len(WHISPER) == 99
@@ -115,7 +144,9 @@ def test_languages():
         WhisperConfig(target="fra")
 
 
-@pytest.mark.parametrize("bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}])
+@pytest.mark.parametrize(
+    "bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}, {"doubt": 1.0}]
+)
 def test_wrong_settings_are_named(bad):
     with pytest.raises(InputError):
         WhisperConfig(**bad)

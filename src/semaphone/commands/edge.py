@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from semaphone.commands.translate import add_radio_options, build_channel
+from semaphone.commands.translate import add_doubt, add_radio_options, build_channel
 
 if TYPE_CHECKING:
     from semaphone.translation.models.base import TranslationModel
@@ -24,6 +24,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--tls-cert", default="", metavar="FILE", help="PEM certificate, needed beyond this machine")
     parser.add_argument("--tls-key", default="", metavar="FILE", help="PEM key of the certificate")
     add_client_security(parser)
+    add_doubt(parser)
     add_radio_options(parser)
     parser.set_defaults(run=run)
 
@@ -41,7 +42,7 @@ def client_security(args: argparse.Namespace) -> Security:
     return Security(getattr(args, "tls_cert", ""), getattr(args, "tls_key", ""), args.tls_ca, args.token_file)
 
 
-def model_of(weights: str, threads: int) -> Any:
+def model_of(weights: str, threads: int, doubt: float = -1.7) -> Any:
     """A function that gives the model of a talk from its opening; equal talks share one."""
     import functools
 
@@ -59,7 +60,9 @@ def model_of(weights: str, threads: int) -> Any:
             raise InputError("Between processes the compressor is cnn or none.")
         from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
-        return WhisperTranslator(WhisperConfig(source, target, context, compressor, threads=threads, weights=weights))
+        return WhisperTranslator(
+            WhisperConfig(source, target, context, compressor, doubt=doubt, threads=threads, weights=weights)
+        )
 
     def model_for(opening: Any) -> TranslationModel:
         return build(opening.model, opening.source, opening.target, opening.context, opening.compressor)
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = EdgeConfig(args.listen, args.peer, args.most_talks, patience=args.patience, security=client_security(args))
     radio = make_radio(args.code, build_channel(args), args.code_weights, args.times)
-    edge = Edge(config, model_of(args.weights, args.threads), radio)
+    edge = Edge(config, model_of(args.weights, args.threads, args.doubt), radio)
     port = edge.start()
     print(f"listening on {args.listen.rpartition(':')[0]}:{port}", flush=True)
     try:

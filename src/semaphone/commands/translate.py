@@ -33,6 +33,17 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of the model")
 
 
+def add_doubt(parser: argparse.ArgumentParser) -> None:
+    """The option of who writes the translation."""
+    parser.add_argument(
+        "--doubt",
+        type=float,
+        default=-1.7,
+        metavar="X",
+        help="mean log probability below which Whisper says nothing instead of guessing (-1.7; -100: always says it)",
+    )
+
+
 def add_radio_options(parser: argparse.ArgumentParser) -> None:
     """Options of the radio between the edges."""
     parser.add_argument("--fading", default="awgn", choices=["awgn", "rayleigh", "rician"])
@@ -54,6 +65,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("input", help="speech, any audio file")
     parser.add_argument("output", help="translated speech, .wav or .flac")
     add_talk_options(parser)
+    add_doubt(parser)
     add_radio_options(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write a log that simulstream's scorers read")
@@ -88,6 +100,7 @@ def build_model(args: argparse.Namespace) -> TranslationModel:
             args.target,
             args.context,
             args.compressor,
+            doubt=args.doubt,
             threads=args.threads,
             weights=args.weights,
         )

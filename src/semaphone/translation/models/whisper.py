@@ -2,7 +2,8 @@
 
     compress   log-mel frames, through the learned compressor of `translation.compressor` or as 16-bit numbers
     extract    Whisper's encoder; its rows, 512 numbers every 20 ms, are F
-    generate   Whisper's decoder reads F̂ and writes English; words that two hypotheses agree on are certain
+    generate   Whisper's decoder reads F̂ and writes English; words that two hypotheses agree on are certain, and where
+               it doubts that it hears anything, as in noise, it says nothing
     speak      hibari speaks each phrase as soon as it is certain
 
 Whisper's encoder looks both ways, so a row changes as more speech follows it. `context` says what is done:
@@ -56,6 +57,7 @@ class WhisperConfig:
     hold_back: float = 0.25  # s of newest rows that wait (context "left")
     padding: float = 3.0  # s of silence after a window while it is encoded
     tokens_per_second: float = 7.0  # a hypothesis of t s has at most 8 + 7 t tokens: babble at low SNR ends there
+    doubt: float = -1.7  # mean log probability of a hypothesis below which an utterance is not begun to be said
     threads: int = 1  # threads of the encoder and decoder
     weights: str = ""  # folder of a CTranslate2 Whisper model of base size; "" is the one in the package index
 
@@ -71,6 +73,8 @@ class WhisperConfig:
             raise InputError("The window must be 1 to 25 s, the hold-back 0 to 2 s and the padding 0.5 to 5 s.")
         if self.commit not in ("agree", "end"):
             raise InputError(f"Words become certain by agree or end, not {self.commit!r}.")
+        if not -100.0 <= self.doubt <= 0.0:
+            raise InputError(f"A mean log probability lies between -100 and 0, not at {self.doubt}.")
         if self.threads < 1 or not 1.0 <= self.tokens_per_second <= 50.0:
             raise InputError("Whisper needs at least one thread and 1 to 50 tokens a second.")
 
@@ -174,18 +178,21 @@ class WhisperRuntime:
 
     def decode(
         self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int
-    ) -> tuple[int, ...]:
+    ) -> tuple[tuple[int, ...], float]:
         """The likeliest text of rows [N <= 1500, 512] that begins with `certain`: at most `limit` tokens after it.
 
-        `task` are the special tokens that say what to do.
+        Beside it stands the mean log probability of the tokens after `certain`. `task` are the special tokens that
+        say what to do.
         """
         window = np.concatenate([rows[:FULL_ROWS], self.silence[len(rows) :]])
         features = self._view(np.ascontiguousarray(window[None], dtype=np.float32))
         prompt = [*task, *certain]
         # CTranslate2 counts the prompt in max_length, and returns the part of it that is text.
-        result = self._model.generate(features, [prompt], beam_size=1, max_length=len(prompt) + limit)
+        result = self._model.generate(
+            features, [prompt], beam_size=1, max_length=len(prompt) + limit, return_scores=True
+        )
         found = tuple(result[0].sequences_ids[0])
-        return found if found[: len(certain)] == certain else certain + found
+        return found if found[: len(certain)] == certain else certain + found, float(result[0].scores[0])
 
 
 @functools.lru_cache(maxsize=2)
@@ -282,14 +289,16 @@ class WhisperTranslator:
         now = replace(now, rows=rows)
         if not len(rows) or (self.config.commit == "end" and not burst.last):
             return [], now
-        guess = self._hypothesis(now)
+        guess, sureness = self._hypothesis(now)
+        if not now.certain and sureness < self.config.doubt:
+            return [], replace(now, guess=())  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
         text = self._runtime.text(fresh)
         now = replace(now, certain=guess[:keep] if keep > len(now.certain) else now.certain, guess=guess)
         return ([Phrase(burst.utterance, text)] if text.strip() else []), now
 
-    def _hypothesis(self, now: GenerateState) -> tuple[int, ...]:
+    def _hypothesis(self, now: GenerateState) -> tuple[tuple[int, ...], float]:
         seconds = len(now.rows) / ROW_RATE
         limit = max(1, 8 + round(self.config.tokens_per_second * seconds) - len(now.certain))
         return self._runtime.decode(now.rows, self._task, now.certain, limit)
@@ -325,7 +334,7 @@ class WhisperTranslator:
         mel = log_mel(samples, last=True)[0][:2700]
         rows = self._runtime.encode(normalise(np.pad(mel, ((0, 3000 - len(mel)), (0, 0)), constant_values=SILENCE)))
         limit = 8 + round(self.config.tokens_per_second * len(samples) / 16_000)
-        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit)).strip()
+        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit)[0]).strip()
 
     @functools.cached_property
     def _task(self) -> list[int]:
