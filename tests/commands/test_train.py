@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tests.codec.tiny import tiny_codec, tiny_model
 
 from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
+from semaphone.codec.ranges import met_ranges
 from semaphone.recovery.registry import load_recovery
 
 
@@ -16,7 +18,11 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(1)
     for i in range(4):
         soundfile.write(root / f"{i}.wav", 0.1 * rng.standard_normal(40_000), 16000)
-    save_nano(tiny_model(), root / "tiny.safetensors", {})
+    model = tiny_model()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        met = met_ranges(model, [0.1 * torch.randn(2, 10 * 1280)])
+    save_nano(model, root / "tiny.safetensors", {}, met)
     return root
 
 
