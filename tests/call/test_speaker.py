@@ -13,15 +13,18 @@ from semaphone.packet.rtp import RtpPacket, parse_rtp
 
 
 class Said:
-    """Blocks that have just been spoken, or (negative) some time ago."""
+    """Blocks of two chunks that have just been spoken, or (negative) some time ago."""
 
     def __init__(self, volumes: list[float]) -> None:
         self.volumes = volumes
 
     async def blocks(self, size: int):
+        assert size == 1280
         for volume in self.volumes:
             ago = 3.0 if volume < 0 else -1.0
-            yield (volume * np.sin(np.arange(size) * 0.1)).astype(np.float32), asyncio.get_running_loop().time() - ago
+            for _ in range(2):
+                sound = (volume * np.sin(np.arange(size) * 0.1)).astype(np.float32)
+                yield sound, asyncio.get_running_loop().time() - ago
 
     def close(self) -> None:
         pass
@@ -66,3 +69,39 @@ def test_what_was_spoken_too_long_ago_is_left_out() -> None:
     packets, speaker = spoken([0.1, -0.1, -0.1, 0.1])
     assert speaker.overruns == 2
     assert [(p.timestamp - packets[0].timestamp) % 2**32 // 2560 for p in packets] == [0, 0, 3, 3]
+
+
+def test_a_block_that_fell_behind_on_its_way_is_finished() -> None:
+    class Stumbling(Said):
+        async def blocks(self, size: int):
+            for ago in (-1.0, 3.0, -1.0, -1.0):
+                yield np.full(size, 0.1, np.float32), asyncio.get_running_loop().time() - ago
+
+    packets: list[bytes] = []
+
+    async def scenario() -> Speaker:
+        speaker = Speaker(voice(), Stumbling([]), 7, packets.append, Delays(), False)
+        await speaker.run()
+        speaker.close()
+        return speaker
+
+    assert asyncio.run(scenario()).overruns == 0
+    times = [parse_rtp(packet).timestamp for packet in packets]
+    assert [(time - times[0]) % 2**32 // 2560 for time in times] == [0, 0, 1, 1]
+
+
+def test_a_last_block_that_is_not_full_goes_out() -> None:
+    class Short(Said):
+        async def blocks(self, size: int):
+            for _ in range(3):
+                yield np.full(size, 0.1, np.float32), asyncio.get_running_loop().time() + 1.0
+
+    packets: list[bytes] = []
+
+    async def scenario() -> None:
+        speaker = Speaker(voice(), Short([]), 7, packets.append, Delays(), False)
+        await speaker.run()
+        speaker.close()
+
+    asyncio.run(scenario())
+    assert len(packets) == 4

@@ -72,42 +72,58 @@ class Speaker:
 
     async def warm_up(self) -> None:
         """The first call of a model is slow: let it be one that nobody waits for."""
-        silence = np.zeros(self.voice.block_samples, np.float32)
+        silence = np.zeros(self.voice.codec.info.chunk_samples, np.float32)
         await asyncio.get_running_loop().run_in_executor(self._executor, self._transmitter.step, silence)
 
     async def run(self) -> None:
-        """Until the source has nothing more to say."""
+        """Until the source has nothing more to say.
+
+        Every chunk is encoded as soon as it has been spoken, so that a block waits for its last one only.
+        """
         loop = asyncio.get_running_loop()
-        size = self.voice.block_samples
-        async for block, spoken in self.source.blocks(size):
-            waiting = loop.time() - spoken - self.voice.form.block_duration
-            if waiting > FURTHEST_BEHIND:
-                self.overruns += 1
-                self._skip()
-                continue
-            sent = await loop.run_in_executor(self._executor, self._encode, block)
-            self._note(sent, spoken, loop.time())
-            self._send_block(sent.packets)
+        size, count = self.voice.codec.info.chunk_samples, self.voice.form.chunks_per_block
+        at, began, skips = 0, 0.0, False  # chunk of the block, when its first one was spoken, whether it is left out
+        packets: list[Packet] = []
+        async for chunk, spoken in self.source.blocks(size):
+            if at == 0:
+                began, packets = spoken, []
+                skips = self._behind(spoken) > FURTHEST_BEHIND
+                if skips:
+                    self._skip()
+            if not skips:
+                sent = await loop.run_in_executor(self._executor, self._encode, chunk)
+                packets += sent.packets
+                if at == count - 1:
+                    self._note(sent, packets, began, self._behind(spoken))
+                    self._send_block(packets)
+            at = (at + 1) % count
         self._send_block(self._transmitter.finish(self._state))
         self.done = True
 
+    def _behind(self, spoken: float) -> float:
+        """s since the last sample was spoken of a chunk that began at `spoken`."""
+        info = self.voice.codec.info
+        return asyncio.get_running_loop().time() - spoken - info.chunk_samples / info.sample_rate
+
     def _skip(self) -> None:
-        """Time goes on, in blocks, without packets."""
+        """Time goes on by a block without packets."""
+        self.overruns += 1
         packetizer = self._state.packetizer or PacketizerState()
         self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
 
-    def _encode(self, block: Samples) -> Sent:
+    def _encode(self, chunk: Samples) -> Sent:
         losses = LinkLoss(EXPECTED if self.loss_rate is None else self.loss_rate, self.again)
-        sent, self._state = self._transmitter.step(block, self._state, losses, self.heard_loss)
+        sent, self._state = self._transmitter.step(chunk, self._state, losses, self.heard_loss)
         return sent
 
-    def _note(self, sent: Sent, spoken: float, now: float) -> None:
-        computation = sum(sent.seconds.values())
+    def _note(self, last: Sent, packets: list[Packet], began: float, behind: float) -> None:
+        """A block is ready `behind` s after its last chunk, which `last` is what became of, had been spoken."""
+        computation = sum(last.seconds.values())
         self.delays.add("encoder", computation)
-        self.delays.add("encoder_wait", max(now - spoken - self.voice.form.block_duration - computation, 0.0))
-        self.mask = sent.masks[-1]
-        if sent.packets:
-            self._last = (self._timestamp_of(sent.packets[0].block), spoken)
+        self.delays.add("encoder_wait", max(behind - computation, 0.0))
+        self.mask = last.masks[-1]
+        if packets:
+            self._last = (self._timestamp_of(packets[0].block), began)
 
     def _timestamp_of(self, block: int) -> int:
         return (self._timestamp + block * self.voice.block_samples) % 2**32
