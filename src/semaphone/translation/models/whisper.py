@@ -291,7 +291,7 @@ class WhisperTranslator:
             return [], now
         guess, sureness = self._hypothesis(now)
         if not now.certain and sureness < self.config.doubt:
-            return [], replace(now, guess=())  # what noise sounds like to a recogniser is worse than nothing
+            return [], replace(now, guess=guess)  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
         text = self._runtime.text(fresh)
