@@ -215,7 +215,10 @@ class NanoCodec:
         pitch = self.model.decoder.pitch
         if not all(keeps_half(weight) for weight in pitch.parameters() if weight.ndim > 1):
             pitch.double()
-        freeze(self.model, met or {})
+        met = met or {}
+        freeze(self.model, met)
+        # With the weights, as it decides what they make of speech.
+        self.model.register_buffer("met", torch.tensor([met[name] for name in sorted(met)]))
         c = model.config
         self._info = CodecInfo(
             name="nano",
