@@ -4,8 +4,8 @@
 
 Two parts. Without noise: offline Whisper beside the three contexts of the streamed chain, words committed as they
 become certain. With noise: rows of context `left` cross each channel and are translated when their utterance ends, so
-that the curves show the channel code and not the policy of committing early. Every system meets the same fading and
-noise, by seed.
+that the curves show the channel code and not the policy of committing early. `--doubt -100` counts what the model
+writes when it doubts to hear anything, too. Every system meets the same fading and noise, by seed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semaphone.commands.translate import add_doubt
 from semaphone.errors import InputError
 from semaphone.experiments.lines import Lines
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=int, default=1, metavar="N", help="send every symbol N times")
     parser.add_argument("--compressor", default="none", metavar="NAME", help="cnn, none, or a file of weights")
     parser.add_argument("--contexts", default="none,left,resend", help="contexts of the part without noise")
+    add_doubt(parser)
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
     lines = Lines(args.out / "results.jsonl", KEY)
-    config = WhisperConfig(source=args.source, compressor=args.compressor)
+    config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt)
     _without_noise(pairs, lines, config, [c for c in args.contexts.split(",") if c])
     _over_snr(pairs, lines, config, args)
     draw_results(lines, args.out)
