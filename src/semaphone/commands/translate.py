@@ -201,7 +201,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _print(figures: dict[str, Any]) -> None:
     latency = figures["latency"]
-    print(figures["text"] or "(no speech found)")
+    spoken = figures["segments"] > figures["silent_segments"]
+    print(figures["text"] or ("(nothing that could be understood arrived)" if spoken else "(no speech found)"))
     print(
         f"{figures['seconds']:.2f} s of speech in {figures['segments']} segments, {figures['silent_segments']} silent; "
         f"uploaded {figures['upload_bits_per_s'] / 1000:.1f} kbit/s; "
