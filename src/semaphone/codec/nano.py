@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.codec.features import SpeechFeatures
+from semaphone.codec.graph import compiled
 from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Linear, Pointwise, Upsample, freeze
 from semaphone.codec.products import Range, keeps_half
 from semaphone.codec.quantizer import SplitQuantizer
@@ -217,6 +218,8 @@ class NanoCodec:
             pitch.double()
         met = met or {}
         freeze(self.model, met)
+        for part, name in ((self.model.encoder, "body"), (self.model.decoder, "trunk"), (self.model.decoder, "shape")):
+            setattr(part, name, compiled(getattr(part, name)))
         # With the weights, as it decides what they make of speech.
         self.model.register_buffer("met", torch.tensor([met[name] for name in sorted(met)]))
         c = model.config
