@@ -187,7 +187,8 @@ def nearest_rate(spent_at: Callable[[int], float], wanted: float, lowest: int, h
     `spent_at(setting)` encodes at a setting and says what it spent in bit/s; spending must grow with it.
     """
     best, best_distance = lowest, float("inf")
-    low, high, setting = lowest, highest, round(min(max(wanted, lowest), highest))
+    low, high = lowest - 1, highest + 1  # known to be too low and too high
+    setting = round(min(max(wanted, lowest), highest))
     for _ in range(6):
         spent = spent_at(setting)
         distance = abs(spent - wanted) if spent <= 1.01 * wanted else 10 * abs(spent - wanted)
@@ -199,9 +200,8 @@ def nearest_rate(spent_at: Callable[[int], float], wanted: float, lowest: int, h
             high = setting
         else:
             low = setting
-        guess = round(setting * wanted / max(spent, 1.0))
-        following = guess if low < guess < high else (low + high) // 2
-        if following == setting:
+        if high - low < 2:
             break
-        setting = following
+        guess = round(setting * wanted / max(spent, 1.0))
+        setting = guess if low < guess < high else (low + high) // 2
     return best
