@@ -77,13 +77,13 @@ def _codebooks(text: str, most: int) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, print the table, draw."""
+    found = list(systems(args))  # first: wrong settings are told before a folder is read
     corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
     pictures = [
         Picture(f"codec-quality-{metric}", f"{title_of(metric)} over rate.", (PanelPlan(metric, "rate"),))
         for metric in metrics
     ]
-    found = list(systems(args))
     weathers = [options.Weather("uniform", 0.0)]
     about = ["Codecs alone, without packets or losses."]
     study = Study(
