@@ -1,5 +1,5 @@
 import torch
-from tests.codec.tiny import tiny_model
+from tests.codec.tiny import in_blocks, tiny_model
 
 from semaphone.codec.nano import NanoCodec
 from semaphone.codec.nano_weights import load_nano, save_nano
@@ -9,18 +9,6 @@ from semaphone.codec.ranges import met_ranges
 def speech():
     time = torch.arange(12 * 1280) / 16000
     return 0.2 * torch.sin(2 * torch.pi * 180 * time) + 0.05 * torch.randn(2, 12 * 1280)
-
-
-def blocks(codec, x, chunks):
-    encoding = decoding = None
-    tokens, heard = [], []
-    for part in x.split(chunks * 1280, 1):
-        encoded = codec.encode(part, encoding)
-        decoded = codec.decode(encoded.tokens, decoding)
-        encoding, decoding = encoded.state, decoded.state
-        tokens.append(encoded.tokens)
-        heard.append(decoded.speech)
-    return torch.cat(tokens, 2), torch.cat(heard, 1)
 
 
 def test_every_layer_is_seen_but_those_that_must_be_fine():
@@ -58,7 +46,7 @@ def test_in_8_bits_chunk_by_chunk_is_exactly_the_whole():
     codec = NanoCodec(model, met=met_ranges(model, [x]))
     encoded = codec.encode(x)
     for chunks in (1, 5):
-        tokens, heard = blocks(codec, x, chunks)
+        tokens, heard = in_blocks(codec, x, chunks)
         assert torch.equal(tokens, encoded.tokens)
         torch.testing.assert_close(heard, codec.decode(tokens).speech, atol=1e-6, rtol=0)
 

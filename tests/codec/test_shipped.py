@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.codec.tiny import in_blocks
 
 from semaphone.audio import read_audio
 from semaphone.codec.registry import WEIGHTS, load_codec
@@ -26,18 +27,6 @@ def tone():
     time = np.arange(18 * 1280) / 16_000
     pitch = 2 * np.pi * np.cumsum(120 + 30 * np.sin(5 * time)) / 16_000
     return torch.from_numpy(sum(np.cos(k * pitch) / k for k in range(1, 20)) * 0.05).float()[None]
-
-
-def in_blocks(codec, x, chunks):
-    """Tokens and speech, a few chunks at a time."""
-    encoding, decoding, tokens, heard = None, None, [], []
-    for block in torch.split(x, chunks * 1280, 1):
-        encoded = codec.encode(block, encoding)
-        decoded = codec.decode(encoded.tokens, decoding)
-        encoding, decoding = encoded.state, decoded.state
-        tokens.append(encoded.tokens)
-        heard.append(decoded.speech)
-    return torch.cat(tokens, 2), torch.cat(heard, 1)
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5])

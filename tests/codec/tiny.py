@@ -25,3 +25,15 @@ def tiny_model(seed: int = 0) -> NanoModel:
 
 def tiny_codec(seed: int = 0) -> NanoCodec:
     return NanoCodec(tiny_model(seed))
+
+
+def in_blocks(codec: NanoCodec, x: torch.Tensor, chunks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and speech of speech [B, T * 1280], a few chunks at a time."""
+    encoding, decoding, tokens, heard = None, None, [], []
+    for block in torch.split(x, chunks * 1280, 1):
+        encoded = codec.encode(block, encoding)
+        decoded = codec.decode(encoded.tokens, decoding)
+        encoding, decoding = encoded.state, decoded.state
+        tokens.append(encoded.tokens)
+        heard.append(decoded.speech)
+    return torch.cat(tokens, 2), torch.cat(heard, 1)

@@ -7,7 +7,6 @@ are whole numbers, so that speech does not depend on how it was cut here either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,11 @@ State = tuple[NDArray[np.float32], ...]
 
 
 class CompiledChain(nn.Module):
-    """What a `Chain` does, with `(x [B, T, C], state) → (y [B, T', C'], state)` as it has.
-
-    It keeps the chain for its weights alone: the chain itself can be run no more.
-    """
+    """What a `Chain` does, with `(x [B, T, C], state) → (y [B, T', C'], state)` as it has."""
 
     def __init__(self, chain: Chain) -> None:
         super().__init__()
-        self.chain = chain
+        self.chain = chain  # so that its weights are still seen
         builder = _Builder()
         out = "x"
         for block in chain.blocks:
@@ -39,9 +35,6 @@ class CompiledChain(nn.Module):
         self._pasts = builder.pasts  # (frames, channels) that each block with a state remembers
         self._session = builder.session(out)
         self._names = [f"past{i}" for i in range(len(self._pasts))]
-        for part in chain.modules():
-            if isinstance(part, CausalConv | Linear) and part.kept is not None:
-                part.kept.eight = None  # the graph has them now
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """See `Chain`."""
@@ -61,7 +54,7 @@ def _whole(part: nn.Module) -> bool:
     if isinstance(part, CausalConv) and part.taps is not None:
         return True
     if isinstance(part, CausalConv | Linear):
-        return part.kept is not None and part.kept.eight is not None
+        return part.kept is not None and part.kept.sizes is not None
     if isinstance(part, Pointwise):
         return isinstance(part.module, nn.LayerNorm)
     return True
@@ -156,7 +149,7 @@ class _Builder:
         whole = self._node("QuantizeLinear", [x, scale, zero])
         sizes, none = product.sizes.numpy(), np.zeros(weight.shape[1], np.int8)
         bias = product.bias.numpy() if product.bias is not None else np.zeros(weight.shape[1], np.float32)
-        inputs: Sequence[str] = [whole, self._constant(weight), scale, self._constant(sizes), zero]
+        inputs = [whole, self._constant(weight), scale, self._constant(sizes), zero]
         return self._node("MatMulIntegerToFloat", [*inputs, self._constant(none), self._constant(bias)], domain=CONTRIB)
 
     def _node(self, kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:

@@ -31,21 +31,22 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, met: Range | None = None) -> None:
         weight, bias = weight.detach(), bias.detach() if bias is not None else None
-        self.bias, self.half, self.eight = bias, None, None
-        self.sizes: Tensor | None = None  # [out] of the steps of each row of a weight in 8 bits
+        self.bias, self.half, self._eight = bias, None, None
+        self.sizes: Tensor | None = None  # [out] of the steps of each row, if the weight is in 8 bits
         if met is not None and weight.dtype == torch.float32 and "fbgemm" in _engines():
             self.scale, self.zero = steps(met)
             self.weight, self.sizes = rounded(weight)
-            self.eight = _packed(self.weight, self.sizes, bias)
             return
         # Column by column in memory: products with 8 to 32 rows take less time.
         self.weight = weight.T.contiguous().T
         self.half = _halved(weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.eight is not None:
-            met = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-            exact: Tensor = met(x, self.scale, self.zero, self.eight)
+        if self.sizes is not None:
+            if self._eight is None:  # not before: who makes a graph of it (codec/graph.py) needs no other form
+                self._eight = _packed(self.weight, self.sizes, self.bias)
+            product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+            exact: Tensor = product(x, self.scale, self.zero, self._eight)
             return exact
         if self.half is not None:
             y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.half)

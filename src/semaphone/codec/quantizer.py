@@ -123,8 +123,8 @@ class SplitQuantizer(nn.Module):
         assert isinstance(book, Codebook)
         return book
 
-    def freeze(self, met: None = None) -> None:
-        """The entries move no more: keep them side by side."""
+    def freeze(self, met: Range | None = None) -> None:
+        """The entries move no more: keep them side by side. Codebooks have ranges of their own."""
         self.table = self._table()
         for k, entries in enumerate(torch.split(self.table, self.size)):
             self.book(k).entries = entries  # the same numbers: one copy is enough
