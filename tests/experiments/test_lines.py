@@ -78,6 +78,22 @@ def test_every_experiment_has_its_parts():
     assert args.rest == ["--data", "x"]
 
 
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    path, place = (
+        tmp_path / "r.jsonl",
+        {"part": "noise", "system": "trained", "fading": "awgn", "snr": 1.0, "file": "a"},
+    )
+    sure, always = (
+        translation_quality.Measured(Lines(path, translation_quality.KEY), {"doubt": d}) for d in (-1.7, -100.0)
+    )
+    sure.add({**place, "text": ""})
+    assert sure.get(**place) is not None
+    assert always.get(**place) is None
+    always.add({**place, "text": "babble"})
+    again = translation_quality.Measured(Lines(path, translation_quality.KEY), {"doubt": -1.7})
+    assert [line["text"] for line in again] == [""]
+
+
 def test_codes_are_compared_sentence_by_sentence():
     pytest.importorskip("sacrebleu")
     lines = []

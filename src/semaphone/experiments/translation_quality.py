@@ -11,7 +11,8 @@ writes when it doubts to hear anything, too. Every system meets the same fading 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from semaphone.translation.models.base import Burst
     from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
-KEY = ("part", "system", "fading", "snr", "file")
+KEY = ("settings", "part", "system", "fading", "snr", "file")
+SETTINGS = ("source", "compressor", "doubt", "code_weights", "times", "seed")  # options that decide a result
 # SNR at which the paper's own BLASER 2.0 curve for fra-eng reaches 95 % of its ceiling, by linear interpolation of
 # the authors' published points.
 PAPER_SNR_95 = {"awgn": -5.53, "rayleigh": 0.98}
@@ -72,22 +74,40 @@ def snr_at_share(snr: list[float], score: list[float], share: float = 0.95) -> f
     return None
 
 
+class Measured:
+    """Those of the lines that were measured with the same settings."""
+
+    def __init__(self, lines: Lines, settings: dict[str, Any]) -> None:
+        self._lines, self._settings, self.path = lines, json.dumps(settings), lines.path
+
+    def get(self, **place: Any) -> dict[str, Any] | None:
+        """See `Lines.get`."""
+        return self._lines.get(settings=self._settings, **place)
+
+    def add(self, result: dict[str, Any]) -> None:
+        """See `Lines.add`."""
+        self._lines.add({"settings": self._settings, **result})
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (line for line in self._lines if line["settings"] == self._settings)
+
+
 def run(args: argparse.Namespace) -> int:
     """Measures what is not measured yet, then draws."""
     from semaphone.translation.corpora import load_pairs
     from semaphone.translation.models.whisper import WhisperConfig
 
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    lines = Lines(args.out / "results.jsonl", KEY)
+    lines = Measured(Lines(args.out / "results.jsonl", KEY), {name: getattr(args, name) for name in SETTINGS})
     config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt)
     _without_noise(pairs, lines, config, [c for c in args.contexts.split(",") if c])
     _over_snr(pairs, lines, config, args)
     draw_results(lines, args.out)
-    print(f"{len(lines)} results in {lines.path}, figures and page in {args.out}")
+    print(f"{len(list(lines))} results in {lines.path}, figures and page in {args.out}")
     return 0
 
 
-def _without_noise(pairs: list[Pair], lines: Lines, config: WhisperConfig, contexts: list[str]) -> None:
+def _without_noise(pairs: list[Pair], lines: Measured, config: WhisperConfig, contexts: list[str]) -> None:
     from semaphone.audio import read_audio
     from semaphone.translation.chain import Chain
     from semaphone.translation.models.whisper import WhisperTranslator
@@ -123,7 +143,7 @@ def _bursts(model: WhisperTranslator, pair: Pair) -> list[Burst]:
     return bursts
 
 
-def _over_snr(pairs: list[Pair], lines: Lines, config: WhisperConfig, args: argparse.Namespace) -> None:
+def _over_snr(pairs: list[Pair], lines: Measured, config: WhisperConfig, args: argparse.Namespace) -> None:
     from semaphone.channel.fading import FadingChannel
     from semaphone.translation.models.whisper import WhisperTranslator
     from semaphone.translation.radio import Radio, make_radio
