@@ -152,6 +152,7 @@ def test_what_is_no_checkpoint_starts_nothing(corpus, tmp_path):
             AdversarialTrainer(settings, corpus, tmp_path / "out", start)
 
 
-def test_impossible_settings():
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"range_batches": 0}, {"seed": -1}])
+def test_impossible_settings(wrong):
     with pytest.raises(ValueError, match="positive"):
-        CodecTraining(batch=0)
+        CodecTraining(**wrong)

@@ -66,8 +66,12 @@ class CodecTraining:
     model: NanoConfig = field(default_factory=NanoConfig)
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.crop, self.steps, self.every) < 1 or self.seed < 0 or self.rate <= 0:
-            raise ValueError("batch, crop, steps, every and rate must be positive, and the seed not negative")
+        if (
+            min(self.batch, self.crop, self.steps, self.every, self.range_batches) < 1
+            or self.seed < 0
+            or self.rate <= 0
+        ):
+            raise ValueError("batch, crop, steps, every, range_batches and rate are positive, the seed not negative")
 
 
 @dataclass
