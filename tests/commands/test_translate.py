@@ -11,6 +11,7 @@ from semaphone.cli import build_parser, main
 from semaphone.commands._train_translation import accept_negative_ranges
 from semaphone.commands.translate import segmenter_config
 from semaphone.errors import InputError
+from semaphone.translation.models.whisper import WhisperConfig
 
 
 @pytest.fixture
@@ -55,6 +56,11 @@ def test_nothing_is_invented_from_noise(tmp_path, capsys, shared_data):
     assert "nothing that could be understood" in capsys.readouterr().out
     assert main(["translate", prompt, str(tmp_path / "y.wav"), *radio, "--doubt", "-100"]) == 0
     assert "nothing that could be understood" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["translate", "a", "b"], ["edge"]])
+def test_the_option_doubts_as_the_model_does(command):
+    assert build_parser().parse_args(command).doubt == WhisperConfig().doubt
 
 
 def test_missing_input(tmp_path, capsys):

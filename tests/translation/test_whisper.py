@@ -106,33 +106,22 @@ def test_commit_at_the_end_waits():
     assert [p.text for p in found] == [" w1 w2"]
 
 
-def test_what_it_doubts_to_have_heard_is_not_said():
+@pytest.mark.parametrize(
+    ("sureness", "expected"),
+    [
+        ([-2.2, -2.2, -2.2], [[], [], []]),  # what it doubts to have heard is not said
+        ([-2.2, -1.0, -1.0], [[], [" w1"], [" w2 w3"]]),  # until another hypothesis is sure of it
+        ([-1.0, -1.0, -3.0], [[], [" w1"], [" w2 w3"]]),  # what was begun is finished
+    ],
+)
+def test_an_utterance_is_begun_when_the_model_is_sure(sureness, expected):
     rows = np.zeros((10, ROW_WIDTH), np.float32)
-    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2)], sureness=[-2.2, -2.2, -2.2])
-    state = None
-    for first, last in ((0, False), (10, False), (20, True)):
-        phrases, state = translator.generate(Burst(0, first, rows, last), state)
-        assert phrases == []
-
-
-def test_what_was_doubted_is_said_when_another_one_is_sure_of_it():
-    rows = np.zeros((10, ROW_WIDTH), np.float32)
-    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2, 3)], sureness=[-2.2, -1.0, -1.0])
+    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2, 3)], sureness=sureness)
     said, state = [], None
     for first, last in ((0, False), (10, False), (20, True)):
         phrases, state = translator.generate(Burst(0, first, rows, last), state)
         said.append([phrase.text for phrase in phrases])
-    assert said == [[], [" w1"], [" w2 w3"]]
-
-
-def test_an_utterance_that_was_begun_is_finished():
-    rows = np.zeros((10, ROW_WIDTH), np.float32)
-    translator = model(hypotheses=[(1, 2), (1, 2), (1, 2, 3)], sureness=[-1.0, -1.0, -3.0])
-    said, state = [], None
-    for first, last in ((0, False), (10, False), (20, True)):
-        phrases, state = translator.generate(Burst(0, first, rows, last), state)
-        said += [phrase.text for phrase in phrases]
-    assert "".join(said) == " w1 w2 w3"
+    assert said == expected
 
 
 def test_languages():

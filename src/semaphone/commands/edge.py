@@ -42,8 +42,11 @@ def client_security(args: argparse.Namespace) -> Security:
     return Security(getattr(args, "tls_cert", ""), getattr(args, "tls_key", ""), args.tls_ca, args.token_file)
 
 
-def model_of(weights: str, threads: int, doubt: float = -1.7) -> Any:
-    """A function that gives the model of a talk from its opening; equal talks share one."""
+def model_of(weights: str, threads: int, **settings: Any) -> Any:
+    """A function that gives the model of a talk from its opening; equal talks share one.
+
+    `settings` are further ones of the embedded model.
+    """
     import functools
 
     from semaphone.errors import InputError
@@ -61,7 +64,7 @@ def model_of(weights: str, threads: int, doubt: float = -1.7) -> Any:
         from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
         return WhisperTranslator(
-            WhisperConfig(source, target, context, compressor, doubt=doubt, threads=threads, weights=weights)
+            WhisperConfig(source, target, context, compressor, threads=threads, weights=weights, **settings)
         )
 
     def model_for(opening: Any) -> TranslationModel:
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = EdgeConfig(args.listen, args.peer, args.most_talks, patience=args.patience, security=client_security(args))
     radio = make_radio(args.code, build_channel(args), args.code_weights, args.times)
-    edge = Edge(config, model_of(args.weights, args.threads, args.doubt), radio)
+    edge = Edge(config, model_of(args.weights, args.threads, doubt=args.doubt), radio)
     port = edge.start()
     print(f"listening on {args.listen.rpartition(':')[0]}:{port}", flush=True)
     try:
