@@ -67,6 +67,7 @@ def test_a_controller_is_trained_and_can_be_named(folder, tmp_path, capsys):
         (["--set", "batch=0"], "at least 1"),
         (["--set", "batch=1.5"], "of the kind"),
         (["--model", "moshi"], "--moshi"),
+        (["--model", "moshi", "--align"], "for nano"),
     ],
 )
 def test_wrong_settings(folder, tmp_path, capsys, more, sentence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,3 +37,15 @@ def counted(blocks: Iterable[Samples], bar: Progress, task: TaskID) -> Iterator[
     for block in blocks:
         yield block
         bar.advance(task, len(block))
+
+
+def preparing(bar: Progress) -> Callable[[str, int, int], None]:
+    """Shows how the stages of preparing a corpus go on: called with a stage, what is done and the whole."""
+    tasks: dict[str, TaskID] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(f"preparing {stage}", total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    return report

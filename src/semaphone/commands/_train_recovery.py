@@ -45,6 +45,9 @@ def register(parts: Any) -> None:
         metavar="N",
         help="hear all speech N more times, at other speeds, levels and chunk borders (nano; default: 2)",
     )
+    parser.add_argument(
+        "--align", action="store_true", help="find the times of words with Whisper, for the text stream (nano)"
+    )
     parser.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     parser.set_defaults(run=run)
@@ -72,30 +75,27 @@ def corpus_of(data: str, cache: Path, bar: Progress) -> Corpus:
     """The prepared speech of a folder of recordings, made if it is not there."""
     from pathlib import Path
 
+    from semaphone.commands._progress import preparing
     from semaphone.training.data import prepare_corpus
 
-    tasks: dict[str, Any] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(f"preparing {stage}", total=total)
-        bar.update(tasks[stage], completed=done, total=total)
-
-    return prepare_corpus(Path(data), cache, None, report, want_f0=False)
+    return prepare_corpus(Path(data), cache, None, preparing(bar), want_f0=False)
 
 
 def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress, versions: int = 0) -> list[TokenSet]:
     """The tokens of all recordings, and of other versions of them."""
     from pathlib import Path
 
+    from semaphone.commands._progress import preparing
     from semaphone.training.tokens import corpus_tokens
+    from semaphone.training.words import word_times
 
     cache = Path(args.cache) if args.cache else out / "cache"
     corpus = corpus_of(args.data, cache, bar)
+    words = word_times(corpus, cache, preparing(bar)) if args.align else None
     task = bar.add_task("making tokens", total=1 + versions)
     sets = []
     for version in range(1 + versions):
-        sets.append(corpus_tokens(codec, corpus, cache / "tokens", version))
+        sets.append(corpus_tokens(codec, corpus, cache / "tokens", version, words))
         bar.update(task, advance=1)
     return sets
 
@@ -155,6 +155,8 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progres
     from semaphone.recovery.lora import add_lora, load_moshi
     from semaphone.training.lora import LoraTraining, train_lora
 
+    if args.align:
+        raise InputError("Moshi's text stream has tokens of its own vocabulary: --align is for nano.")
     if args.moshi is None:
         raise InputError("Name Moshi's weights with --moshi, a folder or hub id in transformers' format.")
     if args.lora_rank < 1:

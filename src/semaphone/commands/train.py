@@ -126,18 +126,13 @@ def _shape(model: NanoConfig, blocks: str | None) -> NanoConfig:
 def _corpus(args: argparse.Namespace, out: Path, bar: Progress) -> Corpus:
     from pathlib import Path
 
+    from semaphone.commands._progress import preparing
     from semaphone.metrics.whisper import weights_folder
     from semaphone.training.data import prepare_corpus
 
     whisper = None if args.no_teacher else weights_folder("train")
-    tasks: dict[str, Any] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(f"preparing {stage}", total=total)
-        bar.update(tasks[stage], completed=done, total=total)
-
-    return prepare_corpus(Path(args.data), Path(args.cache) if args.cache else out / "cache", whisper, report)
+    cache = Path(args.cache) if args.cache else out / "cache"
+    return prepare_corpus(Path(args.data), cache, whisper, preparing(bar))
 
 
 def _settings(args: argparse.Namespace) -> CodecTraining:

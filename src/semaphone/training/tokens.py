@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from semaphone.files import replacing, write_whole
 if TYPE_CHECKING:
     from semaphone.codec.base import Codec, CodecInfo
     from semaphone.training.data import Corpus
+    from semaphone.training.words import Words
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,24 @@ def tokenise(
         yield TokenUtterance(torch.cat(parts, 1).numpy().astype(np.int16), None, name, group)
 
 
-def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path, version: int = 0) -> TokenSet:
+def add_text(cache: Path, streams: Iterable[NDArray[np.int32]]) -> None:
+    """Gives a cache its text streams, utterance by utterance; the index says so last."""
+    facts = json.loads((cache / "index.json").read_text())
+    with replacing(cache / "text.i32") as part, open(part, "wb") as out:
+        for entry, stream in zip(facts["utterances"], streams, strict=True):
+            if len(stream) != entry["length"]:
+                raise InputError(f"The text of {entry['name']} has {len(stream)} chunks, not {entry['length']}.")
+            out.write(stream.astype(np.int32).tobytes())
+    write_whole(cache / "index.json", json.dumps({**facts, "text": True}))
+
+
+def corpus_tokens(
+    codec: Codec, corpus: Corpus, folder: Path, version: int = 0, words: Mapping[str, Words] | None = None
+) -> TokenSet:
     """Tokens of a corpus cache: read from below `folder` if this codec has been there, otherwise made and kept.
 
-    `version` 0 is the corpus as it is, every other one the same words said differently (training/versions.py).
+    `version` 0 is the corpus as it is, every other one the same words said differently (training/versions.py). With
+    the times of words (training/words.py) utterances have text streams.
     """
     from semaphone.training.versions import another
 
@@ -203,6 +218,12 @@ def corpus_tokens(codec: Codec, corpus: Corpus, folder: Path, version: int = 0) 
             for n, r in enumerate(corpus.recordings)
         )
         write_tokens(folder, codec.info.fingerprint, codec.info.codebook_size, tokenise(codec, recordings))
+    found = open_tokens(cache, codec.info.fingerprint)
+    if words is None or found._text is not None:
+        return found
+    from semaphone.training.words import text_streams
+
+    add_text(cache, text_streams(words, found, codec.info.frame_rate, version))
     return open_tokens(cache, codec.info.fingerprint)
 
 

@@ -14,6 +14,20 @@ GAIN_DB = (-10.0, 5.0)
 TILT_DB = 4.0  # most by which the upper half of the spectrum gets louder or softer
 
 
+def timing(version: int, number: int) -> tuple[int, float]:
+    """Of a version of recording `number`: samples of silence put before it (16 kHz), and then how much faster it is."""
+    speed, _, _, shift = _draws(version, number)
+    return shift, speed
+
+
+def _draws(version: int, number: int) -> tuple[float, float, float, int]:
+    rng = np.random.default_rng([version, number])
+    speed = 1.0 + rng.uniform(-SPEED, SPEED)
+    gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
+    tilt = 10.0 ** (rng.uniform(-TILT_DB, TILT_DB) / 20.0) - 1.0
+    return speed, gain, tilt, int(rng.integers(0, 1_280))
+
+
 def another(speech: NDArray[np.float32], version: int, number: int, sample_rate: int = 16_000) -> NDArray[np.float32]:
     """Version 1, 2, ... of recording `number` of a corpus: speech [T] at 16 kHz → [T'] at `sample_rate`, in [-1, 1].
 
@@ -21,11 +35,7 @@ def another(speech: NDArray[np.float32], version: int, number: int, sample_rate:
     """
     import soxr
 
-    rng = np.random.default_rng([version, number])
-    speed = 1.0 + rng.uniform(-SPEED, SPEED)
-    gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
-    tilt = 10.0 ** (rng.uniform(-TILT_DB, TILT_DB) / 20.0) - 1.0
-    shift = int(rng.integers(0, 1_280))
+    speed, gain, tilt, shift = _draws(version, number)
     x = soxr.resample(np.pad(speech, (shift, 0)), 16_000 * speed, sample_rate)
     high = x - 0.5 * (x + np.pad(x, (1, 0))[:-1])  # half of the difference: nothing at 0 Hz, everything at the top
     x = gain * (x + tilt * high)
