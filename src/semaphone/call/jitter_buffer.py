@@ -48,7 +48,8 @@ class JitterConfig:
     start_delay: float = 0.06  # of the first block, before anything is known
     max_delay: float = 0.6  # between the quickest packet and play
     quantile: float = 0.98  # of packets that should be in time
-    headroom: float = 0.005  # on top of it
+    headroom: float = 0.004  # on top of it
+    slack: float = 0.005  # of delay that is kept rather than shortening a block
     slower: float = 0.02  # a block is stretched by this much at the most
     faster: float = 0.01  # or shortened
     patience: float = 2.0  # without packets, until the stream counts as interrupted
@@ -56,7 +57,7 @@ class JitterConfig:
     furthest: float = 5.0  # a packet is foreign if it took so much more or less than others
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.quantile <= 1 or min(self.start_delay, self.headroom, self.patience) < 0:
+        if not 0.5 <= self.quantile <= 1 or min(self.start_delay, self.headroom, self.slack, self.patience) < 0:
             raise ValueError("quantile lies between 0.5 and 1, delays are not negative")
 
     @property
@@ -309,7 +310,7 @@ class JitterBuffer:
 
     def _shift(self, change: float) -> int:
         """Moves `offset` a little towards its target; returns by how many samples."""
-        if -0.01 < change < 0.002:
+        if -self.config.slack < change < 0.002:
             return 0
         samples = round(max(-self.config.faster, min(change, self.config.slower)) * self.config.sample_rate)
         self._offset += samples / self.config.sample_rate
