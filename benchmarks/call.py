@@ -1,6 +1,7 @@
 """A long call between two processes through `semaphone relay`: delay, losses, memory and quality.
 
     python benchmarks/call.py SPEECH.wav [--seconds 600] [--codec nano] [--weather=--loss 0.2 --jitter 30ms ...]
+    python benchmarks/call.py SPEECH.wav --out kept/ --judge           # PLCMOS of a call that was kept with --out
 
 Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, their
 memory after a minute and at the end, and PLCMOS of what was heard beside that of the simulation over the same
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ def megabytes(process: subprocess.Popen[bytes]) -> float:
 def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Both ends' reports, with their memory."""
     port, door, key = free_port(), free_port(), folder / "key"
+    key.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "semaphone", "call", "--new-key", str(key)], check=True)
     common = ["--key-file", str(key), "--codec", args.codec, "--recovery", args.recovery, "--in", str(speech)]
     common += ["--codebooks", str(CODEBOOKS), "--copies", str(COPIES)]
@@ -122,32 +125,45 @@ def main() -> None:
     parser.add_argument("--codec", default="nano")
     parser.add_argument("--recovery", default="lm")
     parser.add_argument("--weather", default=WEATHER, help=f"options of semaphone relay (default {WEATHER})")
+    parser.add_argument("--out", type=Path, help="keep what was said, heard and reported here")
     parser.add_argument("--no-quality", action="store_true", help="leave PLCMOS out")
+    parser.add_argument("--judge", action="store_true", help="no call: PLCMOS of the one that was kept in --out")
     args = parser.parse_args()
+    if args.judge and args.out is None:
+        parser.error("--judge needs --out")
 
     import soundfile
 
     from semaphone.audio import read_audio, to_pcm16
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() if args.out is None else nullcontext(args.out) as name:
         folder = Path(name)
-        samples = read_audio(args.speech, 16000)
+        folder.mkdir(parents=True, exist_ok=True)
         speech = folder / "speech.wav"
-        soundfile.write(speech, to_pcm16(np.resize(samples, int(args.seconds * 16000))), 16000)
-        reports = call(folder, speech, args)
-        for end, report in zip(("listening", "calling"), reports, strict=True):
-            print(f"{end}: {report['seconds']:.0f} s, {report['loss_rate']:.1%} lost or late, {report['arrivals']}")
-            print(f"  blocks: {report['blocks_played']} played, {report['blocks_stretched']} of them stretched,")
-            late, skipped = report["too_late"], report["skipped"]
-            print(f"  {late} decoded too late, {skipped} skipped, {report['overruns']} not encoded in time")
-            first, last = report["megabytes"]
-            print(f"  memory after a minute and at the end: {first:.1f} and {last:.1f} MB")
-            for stage, delay in report["latency_ms"].items():
-                print(f"  {stage:14}{delay['p50']:8.1f} ms  p99 {delay['p99']:8.1f} ms")
+        if args.judge:
+            reports = [json.loads((folder / f"{end}.json").read_text(encoding="utf-8")) for end in "ab"]
+        else:
+            samples = read_audio(args.speech, 16000)
+            soundfile.write(speech, to_pcm16(np.resize(samples, int(args.seconds * 16000))), 16000)
+            reports = call(folder, speech, args)
+            show(reports)
         if not args.no_quality:
             heard, _ = soundfile.read(folder / "a.wav", dtype="float32")
-            print("PLCMOS of the call:      ", plcmos_of(heard[: int(args.seconds * 16000)]))
+            print("PLCMOS of the call:      ", plcmos_of(heard[: soundfile.info(speech).frames]))
             print("PLCMOS of the simulation:", plcmos_of(simulated(speech, reports[0]["loss_rate"], args)))
+
+
+def show(reports: list[dict[str, Any]]) -> None:
+    """Delays, losses and memory of both ends."""
+    for end, report in zip(("listening", "calling"), reports, strict=True):
+        print(f"{end}: {report['seconds']:.0f} s, {report['loss_rate']:.1%} lost or late, {report['arrivals']}")
+        print(f"  blocks: {report['blocks_played']} played, {report['blocks_stretched']} of them stretched,")
+        late, skipped = report["too_late"], report["skipped"]
+        print(f"  {late} decoded too late, {skipped} skipped, {report['overruns']} not encoded in time")
+        first, last = report["megabytes"]
+        print(f"  memory after a minute and at the end: {first:.1f} and {last:.1f} MB")
+        for stage, delay in report["latency_ms"].items():
+            print(f"  {stage:14}{delay['p50']:8.1f} ms  p99 {delay['p99']:8.1f} ms")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from semaphone.call.address import parse_address, parse_duration, parse_rate
 from semaphone.call.relay import Conditions, Impairment, open_relay
+from semaphone.channel.delays import DelayTrace
 from semaphone.channel.erasure import GilbertElliott, Trace, Uniform
 from semaphone.errors import InputError
 
@@ -45,6 +46,17 @@ def test_some_packets_are_overtaken() -> None:
     assert (np.diff(arrivals) < 0).mean() == pytest.approx(0.05, abs=0.02)
 
 
+def test_recorded_delays_are_played_again_from_a_place_of_their_own() -> None:
+    trace = DelayTrace("x", (0.0, 4.0, 8.0), (0.02, 0.0, 0.1), 12.0)
+    passed, _ = run(Conditions(delay=0.01, delays=trace), 300, gap=0.08)
+    took = [round(times[0] - now, 6) for now, times in passed]
+    assert {0.01, 0.03, 0.11} <= set(took)
+    changes = [now for (now, _), before, after in zip(passed[1:], took, took[1:], strict=False) if after > before]
+    assert changes[1] - changes[0] == pytest.approx(12.0, abs=0.2)  # the same change a turn later
+    other, _ = run(Conditions(delay=0.01, delays=trace), 300, gap=0.08, seed=2)
+    assert [times[0] - now for now, times in other] != [times[0] - now for now, times in passed]
+
+
 def test_a_limited_rate_delays_and_then_drops() -> None:
     # 40 + 28 bytes each 10 ms are 54.4 kbit/s.
     passed, impairment = run(Conditions(rate=27200), 1000, gap=0.01)
@@ -66,6 +78,10 @@ def test_the_same_seed_is_the_same_weather() -> None:
         ({"duplicates": 2}, "The share of duplicates lies between 0 and 1, not at 2."),
         ({"jitter": -1}, "The jitter lies between 0 and 60 s, not at -1 s."),
         ({"reordering": 0.1}, "Packets overtake one another only on a way with a delay or jitter."),
+        (
+            {"jitter": 0.01, "delays": DelayTrace("x", (0.0,), (0.0,), 1.0)},
+            "Recorded delays have their own jitter: give one or the other.",
+        ),
         ({"rate": 5}, "The rate lies between 100 bit/s and 1 Gbit/s, not at 5 bit/s."),
         ({"channel": Uniform(0.1, "token")}, "A relay loses packets; a channel per token is for simulations."),
     ],

@@ -15,6 +15,7 @@ from typing import cast
 
 import numpy as np
 
+from semaphone.channel.delays import DelayTrace
 from semaphone.channel.erasure import ErasureChannel, Uniform
 from semaphone.errors import InputError
 
@@ -31,6 +32,7 @@ class Conditions:
     channel: ErasureChannel = field(default_factory=lambda: Uniform(0.0))
     delay: float = 0.0  # at least the jitter, which is uniform around it
     jitter: float = 0.0
+    delays: DelayTrace | None = None  # what packets took on a real network, on top of the delay
     duplicates: float = 0.0  # share of packets that come twice
     reordering: float = 0.0  # share of packets that do not queue, and so overtake others (as in Linux's netem)
     rate: float = 0.0  # bit/s with IPv4 and UDP headers; 0: no limit
@@ -43,7 +45,9 @@ class Conditions:
         for name in ("duplicates", "reordering"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"The share of {name} lies between 0 and 1, not at {getattr(self, name):g}.")
-        if self.reordering and not (self.delay or self.jitter):
+        if self.jitter and self.delays is not None:
+            raise InputError("Recorded delays have their own jitter: give one or the other.")
+        if self.reordering and not (self.delay or self.jitter or self.delays):
             raise InputError("Packets overtake one another only on a way with a delay or jitter.")
         for name in ("delay", "jitter", "queue"):
             if not 0 <= getattr(self, name) <= 60:
@@ -62,6 +66,8 @@ class Impairment:
         self._generator = generator
         self._busy_until = 0.0
         self._latest = 0.0
+        # As with traces of losses, the seed says where it starts, so that both directions differ.
+        self._start = float(generator.uniform(0.0, conditions.delays.length)) if conditions.delays else 0.0
 
     def passes(self, size: int, now: float) -> list[float]:
         """When a packet of `size` bytes that comes in at `now` (s since the start) goes out again; [] if never."""
@@ -85,6 +91,8 @@ class Impairment:
         else:
             # Jitter is congestion: packets queue, and only those that are to be reordered change places.
             arrives = leaves + max(c.delay, c.jitter) + c.jitter * (2 * hold - 1)
+            if c.delays is not None:
+                arrives += c.delays.at(now + self._start)
             arrives = self._latest = max(arrives, self._latest)
         if twice < c.duplicates:
             self.counts["duplicated"] += 1

@@ -23,6 +23,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--burst", metavar="TIME", help="losses of --loss come in bursts of this mean length")
     parser.add_argument("--delay", default="0", metavar="TIME", help="on the way; at least the jitter")
     parser.add_argument("--jitter", default="0", metavar="TIME", help="uniform around the delay: 30ms is ±30 ms")
+    parser.add_argument("--delays", metavar="FILE", help="delays of a real network over time, CSV in ms, .gz or not")
     parser.add_argument("--duplicate", type=float, default=0.0, metavar="P", help="share of packets that come twice")
     parser.add_argument("--reorder", type=float, default=0.0, metavar="P", help="share of packets that overtake others")
     parser.add_argument("--rate", metavar="RATE", help="of the link, such as 8kbit, IPv4 and UDP headers included")
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from semaphone.call.address import parse_address, parse_duration, parse_rate
     from semaphone.call.relay import Conditions, Relay, open_relay
+    from semaphone.channel.delays import read_delays
     from semaphone.channel.erasure import GilbertElliott, Uniform, parse_channel
     from semaphone.errors import InputError
 
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         channel,
         delay=parse_duration(args.delay),
         jitter=parse_duration(args.jitter),
+        delays=read_delays(args.delays) if args.delays is not None else None,
         duplicates=args.duplicate,
         reordering=args.reorder,
         rate=parse_rate(args.rate) if args.rate is not None else 0.0,
