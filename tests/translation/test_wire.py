@@ -275,6 +275,10 @@ def test_a_broken_name_can_be_used_again(edges, rng):
         pb.Burst(rows=9999, plain=True),
         pb.Burst(rows=1, plain=True, symbols=np.full(WIDTH, np.nan, "<f4").tobytes()),
         pb.Burst(rows=0, plain=True, scale=float("inf")),
+        pb.Burst(rows=0, plain=True, snr_db=1e9),
+        pb.Burst(rows=0),
+        pb.Burst(rows=1, symbols=bytes(4 * WIDTH), gains=np.full(WIDTH, np.nan, "<f4").tobytes()),
+        pb.Burst(rows=1, symbols=np.full(WIDTH, 1e30, "<f4").tobytes(), gains=bytes(4 * WIDTH)),
     ],
 )
 def test_forged_bursts_are_refused(message):

@@ -13,11 +13,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from semaphone.channel.fading import FadingChannel, Received
-from semaphone.translation.channel_code import ChannelCode, allocate, load_code
+from semaphone.translation.channel_code import ChannelCode, load_code
 from semaphone.translation.radio import Rows, Signal
 
 _MOST_BITS = 8  # of one component
@@ -41,31 +40,29 @@ class _Basis:
 
 
 class AnalogueCode:
-    """Linear, with powers by deviation; see the module's text. `wiener` lets the powers follow the SNR as well."""
+    """Linear, with powers by deviation; see the module's text."""
 
     name = "analogue"
 
-    def __init__(self, weights: str = "", code: ChannelCode | None = None, wiener: bool = False) -> None:
+    def __init__(self, weights: str = "", code: ChannelCode | None = None) -> None:
         code = code or load_code(weights)
-        self._basis, self._wiener = _Basis(code), wiener
+        self._basis = _Basis(code)
         self.row_width, self.symbols_per_row = code.config.row_width, code.config.symbols
-        self._variance = torch.from_numpy(self._basis.variance)
-        self._part_of = np.arange(2 * self.symbols_per_row) % len(self._basis.variance)
-
-    def _gains(self, snr_db: float) -> NDArray[np.float32]:
-        gains: NDArray[np.float32] = allocate(self._variance, self.symbols_per_row, snr_db, self._wiener).numpy()
-        return gains
+        parts = 2 * self.symbols_per_row
+        self._part_of = np.arange(parts) % len(self._basis.variance)
+        power = np.sqrt(self._basis.variance.astype(np.float64))[self._part_of]
+        self._gains = np.sqrt(power * (parts / 2.0) / power.sum()).astype(np.float32)
 
     def encode(self, rows: Rows, snr_db: float) -> Signal:
-        """Rows [N, D] → symbols of mean power 1."""
-        parts = self._basis.components(rows)[:, self._part_of] * self._gains(snr_db)
+        """Rows [N, D] → symbols of mean power 1, whatever the SNR."""
+        parts = self._basis.components(rows)[:, self._part_of] * self._gains
         symbols = np.ascontiguousarray(parts, np.float32).view(np.complex64)
         scale = 1.0 / float(np.sqrt(max(1e-12, np.mean(np.abs(symbols) ** 2)))) if symbols.size else 1.0
         return Signal((symbols * np.float32(scale)).astype(np.complex64), scale)
 
     def decode(self, received: Received, scale: float) -> Rows:
         """Linear least mean square estimate of every component."""
-        gains = self._gains(received.snr_db) * np.float32(scale)
+        gains = self._gains * np.float32(scale)
         noise = 10.0 ** (-received.snr_db / 10.0) / 2.0
         matched = (received.gains.conj() * received.symbols).astype(np.complex64).view(np.float32) * gains
         power = np.repeat(np.abs(received.gains) ** 2, 2, axis=-1) * gains**2

@@ -12,13 +12,14 @@ def register(parts: Any) -> None:
     """Adds both to `semaphone train`."""
     code = parts.add_parser("channel-code", help="the code that carries features across a fading channel (eq 6)")
     accept_negative_ranges(code)
-    _common(code, steps=1500)
+    _common(code, steps=2500)
     code.add_argument("--model", default="whisper", choices=["whisper"], help="whose rows it carries")
     code.add_argument("--fading", default="awgn,rayleigh,rician", help="kinds of channel, with commas")
     code.add_argument("--snr", default="-11:19", metavar="LOW:HIGH", help="dB")
     code.add_argument("--symbols", type=int, default=256, help="complex symbols a row")
     code.add_argument("--hidden", type=int, default=1024, help="width of the dense layers")
     code.add_argument("--rows-around", type=int, default=2, help="rows before and after that the decoder sees")
+    code.add_argument("--block", type=int, default=48, help="rows that its linear part takes together, at most")
     code.add_argument("--printed", action="store_true", help="Table I as printed: no activation, no linear part")
     code.set_defaults(run=run_code)
     compressor = parts.add_parser("compressor", help="the speech compressor of a translating device (eq 1)")
@@ -61,6 +62,7 @@ def run_code(args: argparse.Namespace) -> int:
         symbols=args.symbols,
         hidden=args.hidden,
         context=args.rows_around,
+        block=args.block,
         activation="none" if args.printed else "relu",
         linear=not args.printed,
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
 KEY = ("settings", "part", "system", "fading", "snr", "file")
-SETTINGS = ("source", "compressor", "doubt", "code_weights", "times", "seed")  # options that decide a result
+SETTINGS = ("source", "compressor", "doubt", "times", "seed")  # options that decide a result, as does the code
 # SNR at which the paper's own BLASER 2.0 curve for fra-eng reaches 95 % of its ceiling, by linear interpolation of
 # the authors' published points.
 PAPER_SNR_95 = {"awgn": -5.53, "rayleigh": 0.98}
@@ -98,13 +98,21 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.translation.models.whisper import WhisperConfig
 
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    lines = Measured(Lines(args.out / "results.jsonl", KEY), {name: getattr(args, name) for name in SETTINGS})
+    lines = Measured(Lines(args.out / "results.jsonl", KEY), _settings(args))
     config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt)
     _without_noise(pairs, lines, config, [c for c in args.contexts.split(",") if c])
     _over_snr(pairs, lines, config, args)
     draw_results(lines, args.out)
     print(f"{len(list(lines))} results in {lines.path}, figures and page in {args.out}")
     return 0
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    from semaphone.experiments.digests import digest_of
+    from semaphone.translation.channel_code import load_code
+
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    return {**settings, "code": digest_of(load_code(args.code_weights))}
 
 
 def _without_noise(pairs: list[Pair], lines: Measured, config: WhisperConfig, contexts: list[str]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from semaphone.channel.fading import KINDS
 from semaphone.errors import InputError
 from semaphone.files import replacing
-from semaphone.translation.channel_code import ChannelCode, ChannelCodeConfig, fit_basis, save_code
+from semaphone.translation.channel_code import ChannelCode, ChannelCodeConfig, fit_basis, fit_memory, save_code
 
 Say = Callable[[str], None]
 
@@ -31,9 +31,9 @@ Say = Callable[[str], None]
 class CodeTraining:
     """How a channel code is trained."""
 
-    steps: int = 1500
-    batch: int = 14  # sequences a step
-    length: int = 32  # rows of a sequence
+    steps: int = 2500
+    batch: int = 12  # sequences a step
+    length: int = 40  # rows of a sequence
     rate: float = 5e-4  # peak learning rate, falling as a cosine
     lowest: float = -11.0  # dB, range of the SNR
     highest: float = 19.0
@@ -147,8 +147,7 @@ def train_code(
     torch.manual_seed(settings.seed)
     torch.set_flush_denormal(True)
     generator = np.random.default_rng(settings.seed)
-    sample = generator.permutation(len(cache.rows))[:300_000]
-    code = ChannelCode(config, fit_basis(torch.from_numpy(cache.rows[np.sort(sample)].astype(np.float32)), metric))
+    code = _linear_code(cache, config, metric, generator.permutation(len(cache.rows))[:300_000])
     start = ChannelCode(config, None)
     start.load_state_dict(code.state_dict())  # the linear code, as a yardstick
     optimizer = torch.optim.AdamW(code.parameters(), settings.rate, weight_decay=0.01)
@@ -159,7 +158,7 @@ def train_code(
         rows = cache.draw(settings.batch, settings.length, generator)
         snr = torch.from_numpy(generator.uniform(settings.lowest, settings.highest, settings.batch)).float()
         gains, noise = draw_channel(settings, settings.batch, settings.length * config.symbols, snr, generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=True):
+        with torch.autocast("cpu", torch.bfloat16):
             truth, guess = send(code, rows, snr, gains, noise)
         error = code.error(guess.float(), truth.float())
         if config.linear:
@@ -178,6 +177,19 @@ def train_code(
         if step % 250 == 249 or step == settings.steps - 1:
             _checkpoint(work, code, optimizer, schedule, step + 1, config, settings)
     return code.eval().requires_grad_(False)
+
+
+def _linear_code(
+    cache: RowCache, config: ChannelCodeConfig, metric: Tensor | None, sample: NDArray[np.int64]
+) -> ChannelCode:
+    """The code before training: its transform from some rows, their memory from sequences."""
+    basis = fit_basis(torch.from_numpy(cache.rows[np.sort(sample)].astype(np.float32)), metric)
+    length = int(min(2 * config.block, cache.lengths.max()))
+    if length < config.block:
+        raise InputError(f"No recording has {config.block} rows ({config.block / 50:.2f} s), the length of a block.")
+    sequences = cache.draw(400, length, np.random.default_rng(0))
+    memory = fit_memory((sequences - basis.mean) @ basis.forward, config.block)
+    return ChannelCode(config, basis, memory)
 
 
 def _cosine(step: int, steps: int) -> float:

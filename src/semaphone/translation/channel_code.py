@@ -1,15 +1,15 @@
-"""Rows of features ⇄ complex symbols: the learned channel code (LSSC-ST eqs 2-4, 6, Table I) and its analogue basis.
+"""Rows of features ⇄ complex symbols: the learned channel code (LSSC-ST eqs 2-4, 6, Table I) and its linear basis.
 
 Rows first become components: their mean is taken off, and a fixed linear transform (fitted to training rows) turns
 them so that components are uncorrelated and sorted by how much they matter. "Matter" is measured as the decoder of
 the speech model sees a row, through its key and value projections. The error of eq 6 is the mean squared error of
 these components, weighted by their variance.
 
-    linear part   component i is sent as one real part of a symbol, with a gain that depends on i and on the SNR;
-                  the receiver's estimate of it is the linear least mean square one
-    dense part    three dense layers on each side (Table I) add to both: on the sending side to the symbols, on the
-                  receiving side to the estimates, from a few rows before and after as well: neighbouring rows
-                  resemble each other, which the dense layers use against noise
+    linear part   a burst is also turned along time, and what is strong in it is sent with powers that follow the SNR
+                  and received by the linear least mean square estimator (`burst.py`)
+    dense part    three dense layers on each side (Table I) add to both: on the sending side to the components, on
+                  the receiving side to the estimates, from a few rows before and after as well: rows are not
+                  Gaussian, which the dense layers use against noise
 
 `activation = "none"` and `linear = False` make Table I as printed, whose three encoder matrices are one matrix. The
 last decoder layer is linear, for ReLU there would lose every sign. Each burst is sent with a mean power of 1 a
@@ -33,9 +33,10 @@ from torch import Tensor, nn
 
 from semaphone.errors import InputError
 from semaphone.files import write_whole
+from semaphone.translation import burst
 
 WEIGHTS_FILE = "channel-code-whisper-base.safetensors"
-SNR_GRID = (-11.0, -5.0, 1.0, 7.0, 13.0, 19.0)  # dB; gains are interpolated between these
+FAR = (4, 6, 9, 12)  # rows before and after of which the decoder sees the strongest components only
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,20 @@ class ChannelCodeConfig:
     symbols: int = 256  # complex symbols a row
     hidden: int = 1024  # width of the dense layers (the paper: 2048)
     context: int = 2  # rows before and after that the decoder sees
+    far: int = 128  # components that it sees of the rows in FAR, in codes with a linear part
     activation: str = "relu"  # between the encoder's layers: "relu", or "none" as Table I prints
     linear: bool = True  # the linear part beside the dense layers
+    block: int = 48  # rows that the linear part takes together, at most
 
     def __post_init__(self) -> None:
         if not 1 <= self.row_width <= 8192 or not 1 <= self.symbols <= 8192 or not 1 <= self.hidden <= 8192:
             raise InputError("Row width, symbols a row and hidden width must be 1 to 8192.")
         if not 0 <= self.context <= 16:
             raise InputError("The decoder sees 0 to 16 rows either side.")
+        if not 0 <= self.far <= self.row_width:
+            raise InputError("Of rows further away the decoder sees no more components than there are.")
+        if not 1 <= self.block <= 512:
+            raise InputError("Blocks of a burst have 1 to 512 rows.")
         if self.activation not in ("relu", "none"):
             raise InputError(f"The encoder's activation is relu or none, not {self.activation!r}.")
 
@@ -85,25 +92,10 @@ def fit_basis(rows: Tensor, metric: Tensor | None = None) -> Basis:
     return Basis(mean.float(), forward.float(), inverse.float(), (variance / variance.sum()).float())
 
 
-def allocate(variance: Tensor, symbols: int, snr_db: float, wiener: bool = True) -> Tensor:
-    """Gains [2 · symbols] of the real symbol parts for components of weights `variance` [D].
-
-    Part j carries component j modulo D. With `wiener` the powers minimise the mean squared error at this SNR (AWGN);
-    otherwise they are proportional to the deviation, whatever the SNR. Each real part has a mean power of 1/2.
-    """
-    parts = 2 * symbols
-    index = torch.arange(parts) % len(variance)
-    spread = variance.double()[index]
-    if not wiener:
-        power = spread.sqrt()
-        return (power * (parts / 2.0) / power.sum()).sqrt().float()
-    noise = 10.0 ** (-snr_db / 10.0) / 2.0
-    low, high = 1e-9, 1e9  # bisection over the water level
-    for _ in range(80):
-        level = (low * high) ** 0.5
-        power = (level * (spread * noise).sqrt() - noise).clamp_min(0.0)
-        low, high = (level, high) if float(power.sum()) < parts / 2.0 else (low, level)
-    return (power * (parts / 2.0) / power.sum()).sqrt().float()
+def fit_memory(components: Tensor, lags: int) -> Tensor:
+    """Autocorrelations [lags, D] of components in sequences [K, N, D], N ≥ lags."""
+    found = [(components[:, lag:] * components[:, : components.shape[1] - lag]).mean((0, 1)) for lag in range(lags)]
+    return torch.stack(found)
 
 
 def _dense(sizes: tuple[int, ...], between: type[nn.Module]) -> nn.Sequential:
@@ -120,25 +112,26 @@ class ChannelCode(nn.Module):
     forward_basis: Tensor
     inverse_basis: Tensor
     variance: Tensor
-    part_of: Tensor
+    memory: Tensor  # [block, D]: autocorrelations of components
 
-    def __init__(self, config: ChannelCodeConfig, basis: Basis | None = None) -> None:
+    def __init__(self, config: ChannelCodeConfig, basis: Basis | None = None, memory: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
         width, parts = config.row_width, 2 * config.symbols
         basis = basis or Basis(torch.zeros(width), torch.eye(width), torch.eye(width), torch.full((width,), 1 / width))
+        if memory is None:  # rows that know nothing of each other
+            memory = torch.eye(config.block)[0, :, None].expand(-1, width)
         self.register_buffer("mean", basis.mean.clone())
         self.register_buffer("forward_basis", basis.forward.clone())
         self.register_buffer("inverse_basis", basis.inverse.clone())
         self.register_buffer("variance", basis.variance.clone())
-        self.register_buffer("part_of", torch.arange(parts) % width, persistent=False)
-        gains = torch.stack([allocate(basis.variance, config.symbols, snr) for snr in SNR_GRID])
-        self.gains = nn.Parameter(gains) if config.linear else None
+        self.register_buffer("memory", memory.clone())
         between = nn.ReLU if config.activation == "relu" else nn.Identity
-        self.encoder = _dense((width + 1, config.hidden, config.hidden, parts), between)
-        seen = (2 * config.context + 1) * self._received_width + (width if config.linear else config.symbols) + 1
+        self.encoder = _dense((width + 1, config.hidden, config.hidden, width if config.linear else parts), between)
+        near, far = (2 * config.context + 1) * self._received_width, 2 * len(FAR) * self._far
+        seen = near + far + (width if config.linear else config.symbols) + 1
         self.decoder = _dense((seen, config.hidden, config.hidden, width), nn.ReLU)
-        if config.linear:  # training starts at the analogue code
+        if config.linear:  # training starts at the linear code
             for part in (self.encoder, self.decoder):
                 for value in part[-1].parameters():
                     nn.init.zeros_(value)
@@ -146,6 +139,10 @@ class ChannelCode(nn.Module):
     @property
     def _received_width(self) -> int:
         return self.config.row_width if self.config.linear else 2 * self.config.symbols
+
+    @property
+    def _far(self) -> int:
+        return self.config.far if self.config.linear else 0
 
     def components(self, rows: Tensor) -> Tensor:
         """Rows [..., D] → components of unit variance [..., D]."""
@@ -159,30 +156,36 @@ class ChannelCode(nn.Module):
         """Eq 6 per sequence [B]: the squared error weighted by variance; 1 is the error of sending nothing."""
         return ((components - truth) ** 2 @ self.variance).mean(-1)
 
-    def _gains_at(self, snr_db: Tensor) -> Tensor:
-        """Gains [B, 1, parts] at SNRs [B]."""
-        assert self.gains is not None
-        step = SNR_GRID[1] - SNR_GRID[0]
-        place = ((snr_db - SNR_GRID[0]) / step).clamp(0.0, len(SNR_GRID) - 1.0)
-        low = place.floor().long().clamp_max(len(SNR_GRID) - 2)
-        share = (place - low)[:, None]
-        return ((1 - share) * self.gains[low] + share * self.gains[low + 1])[:, None]
-
     def encode(self, rows: Tensor, snr_db: Tensor, dense: bool = True) -> tuple[Tensor, Tensor]:
         """Rows [B, N, D] at mean SNRs [B] → symbols [B, N, symbols] of mean power 1, and the scale [B] that did it.
 
         Without `dense` only the linear part is used.
         """
         c = self.components(rows)
-        parts = torch.zeros(())
+        shaped = torch.zeros(())
         if dense:
             known = (snr_db / 20.0)[:, None, None].expand(*c.shape[:2], 1)
-            parts = self.encoder(torch.cat([c * self.variance.pow(0.25) * 4.0, known], -1))
-        if self.gains is not None:
-            parts = parts + self._gains_at(snr_db) * c[..., self.part_of]
+            shaped = self.encoder(torch.cat([c * self._weight, known], -1))
+        parts = self._spread(c + (shaped / self._weight).float(), snr_db) if self.config.linear else shaped
         symbols = torch.view_as_complex(parts.float().reshape(*c.shape[:2], -1, 2))
         scale = symbols.abs().square().mean((1, 2)).clamp_min(1e-12).rsqrt()
         return symbols * scale[:, None, None], scale
+
+    @property
+    def _weight(self) -> Tensor:
+        """What dense layers see components times."""
+        return self.variance.pow(0.25) * 4.0
+
+    def _blocks(self, rows: int, snr_db: Tensor) -> list[tuple[int, burst.Plan]]:
+        sizes = burst.blocks_of(rows, self.config.block)
+        plans = {n: burst.plan(self.variance, self.memory, n, self.config.symbols, snr_db) for n in set(sizes)}
+        return [(n, plans[n]) for n in sizes]
+
+    def _spread(self, components: Tensor, snr_db: Tensor) -> Tensor:
+        ways = self._blocks(components.shape[1], snr_db)
+        blocks = torch.split(components, [n for n, _ in ways], 1)
+        with torch.autocast("cpu", enabled=False):  # in training
+            return torch.cat([burst.spread(block, way) for block, (_, way) in zip(blocks, ways, strict=True)], 1)
 
     def decode(self, symbols: Tensor, gains: Tensor, snr_db: Tensor, scale: Tensor) -> Tensor:
         """What arrived [B, N, symbols], h as known, mean SNRs [B], the sender's scale [B] → rows [B, N, D]."""
@@ -190,35 +193,38 @@ class ChannelCode(nn.Module):
 
     def estimate(self, symbols: Tensor, gains: Tensor, snr_db: Tensor, scale: Tensor, dense: bool = True) -> Tensor:
         """As `decode`, but components instead of rows."""
-        noise = (10.0 ** (-snr_db / 10.0))[:, None, None]
-        power = gains.abs().square()
-        if self.gains is None:
+        if not self.config.linear:
+            noise, power = (10.0 ** (-snr_db / 10.0))[:, None, None], gains.abs().square()
             equalised = torch.view_as_real(gains.conj() * symbols / (power + noise)).flatten(-2)
             return self._dense_part(equalised, power / (power + noise), snr_db)
-        linear, quality = self._linear(symbols, gains, noise, snr_db, scale)
+        linear, quality = self._gather(symbols, gains, snr_db, scale)
         if not dense:
             return linear
-        weight = self.variance.pow(0.25) * 4.0
-        return linear + self._dense_part(linear * weight, quality, snr_db) / weight
+        return linear + self._dense_part(linear * self._weight, quality, snr_db) / self._weight
 
-    def _linear(
-        self, symbols: Tensor, gains: Tensor, noise: Tensor, snr_db: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _gather(self, symbols: Tensor, gains: Tensor, snr_db: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Linear least mean square estimates [B, N, D] and how good they are, 0 (nothing known) to 1."""
-        a = self._gains_at(snr_db) * scale[:, None, None]
-        matched = torch.view_as_real(gains.conj() * symbols).flatten(-2) * a
-        power = gains.abs().square().repeat_interleave(2, -1) * a.square()
-        shape = (*matched.shape[:2], self.config.row_width)
-        index = self.part_of.expand(*matched.shape)
-        total = torch.zeros(shape).scatter_add(-1, index, matched)
-        strength = torch.zeros(shape).scatter_add(-1, index, power)
-        known = strength + noise / 2.0
-        return total / known, strength / known
+        size, noise = gains.abs(), burst.noise_of(snr_db)
+        turned = torch.view_as_real(gains.conj() / size.clamp_min(1e-9) * symbols).flatten(-2)
+        amplitude = (size * scale.detach()[:, None, None]).repeat_interleave(2, -1)
+        ways, estimates, qualities, first = self._blocks(symbols.shape[1], snr_db), [], [], 0
+        for n, way in ways:
+            y, a = (x[:, first : first + n].flatten(1) for x in (turned, amplitude))
+            shape = torch.Size((len(symbols), n, self.config.row_width))
+            with torch.autocast("cpu", enabled=False):  # in training
+                estimate, quality = burst.gather(y, a, noise, way, shape)
+            estimates.append(estimate)
+            qualities.append(quality.expand(shape))
+            first += n
+        return torch.cat(estimates, 1), torch.cat(qualities, 1)
 
     def _dense_part(self, received: Tensor, quality: Tensor, snr_db: Tensor) -> Tensor:
-        n, around = received.shape[1], self.config.context
+        n, around = received.shape[1], max(self.config.context, *FAR) if self._far else self.config.context
         padded = nn.functional.pad(received, (0, 0, around, around))
-        seen = [padded[:, k : k + n] for k in range(2 * around + 1)]
+        near = range(around - self.config.context, around + self.config.context + 1)
+        seen = [padded[:, k : k + n] for k in near]
+        if self._far:
+            seen += [padded[:, around + k : around + k + n, : self._far] for away in FAR for k in (-away, away)]
         known = (snr_db / 20.0)[:, None, None].expand(*received.shape[:2], 1)
         out: Tensor = self.decoder(torch.cat([*seen, quality, known], -1))
         return out
@@ -228,7 +234,7 @@ def save_code(code: ChannelCode, path: Path, notes: Mapping[str, str]) -> None:
     """Writes a code in half precision (the transform stays in single), complete or not at all."""
     from safetensors.torch import save
 
-    exact = {"mean", "forward_basis", "inverse_basis", "variance", "gains"}
+    exact = {"mean", "forward_basis", "inverse_basis", "variance", "memory"}
     tensors = {k: v.detach().to(torch.float32 if k in exact else torch.float16) for k, v in code.state_dict().items()}
     meta = {"config": json.dumps(asdict(code.config)), **notes}
     write_whole(path, save({k: v.contiguous() for k, v in tensors.items()}, meta))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from semaphone.channel.fading import Received
+from semaphone.channel.fading import HIGHEST_SNR, Received
 from semaphone.errors import InputError
 from semaphone.translation.edge import Air
 from semaphone.translation.models.base import Phrase, Upload
@@ -15,6 +15,7 @@ from semaphone.translation.wire import talk_pb2 as pb
 
 LONGEST_PAYLOAD = 4_000_000  # bytes of one segment
 MOST_ROWS = 4_096  # of one burst
+_LARGEST = 1e6  # of a scale, a gain, a symbol or a row's number; beyond it single precision could overflow
 LONGEST_MESSAGE = 64_000_000  # bytes; 4096 rows of 1024 symbols with their gains
 
 
@@ -59,26 +60,30 @@ def burst_message(air: Air) -> Any:
 def read_burst(message: Any, row_width: int, symbols_per_row: int) -> Air:
     """The burst in a message; InputError if its sizes don't fit or its numbers are not finite."""
     count = message.rows
-    if count > MOST_ROWS or not (math.isfinite(message.scale) and math.isfinite(message.snr_db)):
-        raise InputError("A burst has too many rows, or a scale or SNR that is not a finite number.")
+    if count > MOST_ROWS or not (abs(message.scale) <= _LARGEST and abs(message.snr_db) <= HIGHEST_SNR):
+        raise InputError("A burst has too many rows, or a scale or SNR that cannot be.")
     facts = (message.utterance, message.first, count, message.last, message.scale)
     if message.plain:
         if len(message.symbols) != 4 * count * row_width:
             raise InputError(f"A burst of {count} rows holds {len(message.symbols)} bytes.")
         rows = np.frombuffer(message.symbols, "<f4").reshape(count, row_width).astype(np.float32)
-        if not np.isfinite(rows).all():
-            raise InputError("A burst holds numbers that are not finite.")
+        _check(rows)
         return Air(*facts, None, rows)
     size = 8 * count * symbols_per_row
-    if symbols_per_row == 0 or len(message.symbols) != size or len(message.gains) != size:
+    if size == 0 or len(message.symbols) != size or len(message.gains) != size:
         raise InputError(f"A burst of {count} rows holds {len(message.symbols)} bytes of symbols; do both edges agree?")
     symbols, gains = (
         np.frombuffer(data, "<c8").reshape(count, symbols_per_row).astype(np.complex64)
         for data in (message.symbols, message.gains)
     )
-    if not (np.isfinite(symbols).all() and np.isfinite(gains).all()):
-        raise InputError("A burst holds numbers that are not finite.")
+    _check(symbols)
+    _check(gains)
     return Air(*facts, Received(symbols, gains, message.snr_db, message.pilots))
+
+
+def _check(numbers: NDArray[Any]) -> None:
+    if not (np.abs(numbers) <= _LARGEST).all():
+        raise InputError("A burst holds numbers that are not finite, or far too large.")
 
 
 def phrase_message(phrase: Phrase) -> Any:
