@@ -82,6 +82,6 @@ def test_a_compound_packet_as_a_call_sends_it():
 
 def test_a_broken_packet_is_complained_about():
     """The tests above could fail."""
-    whole = serialize_rtcp(list(RTCP)[:1])
+    whole = serialize_rtcp([SenderReport(7, 2**32 * 3_900_000_000, 160, 12, 300, (BLOCK,))])
     assert complaints(decoded([(RTCP_PORT, whole[:-8])], "rtcp.pt"))
     assert decoded([(RTP_PORT, b"\x00" + serialize_rtp(PLAIN)[1:])], "rtp.version")[0]["rtp.version"] != "2"
