@@ -5,7 +5,7 @@ analogue   components of the rows (the same transform as the learned code's) are
            SoftCast does for video.
 digital    an ideal code: as many bits a row as the channel's capacity carries at this SNR, spent on the
            components one bit after another where it lowers the error most, with the best scalar quantisers for
-           Gaussian numbers. No real code is as good; the quantisers are real.
+           Gaussian numbers. No real code is as good that takes rows one at a time; the quantisers are real.
 """
 
 from __future__ import annotations
