@@ -3,10 +3,11 @@
     python benchmarks/call.py SPEECH.wav [--seconds 600] [--codec nano] [--weather=--loss 0.2 --jitter 30ms ...]
     python benchmarks/call.py SPEECH.wav --out kept/ --judge           # PLCMOS of a call that was kept with --out
 
-Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, their
-memory after a minute and at the end, and PLCMOS of what was heard beside that of the simulation over the same
-channel, or at the loss that the call had if the weather names none (means over stretches of 10 s, with 95 %
-intervals; needs the extra `metrics`).
+Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, how much
+of the machine's time its host gave to others meanwhile (delays of a call are those of the machine, too), memory after a
+minute and at the end, and PLCMOS of what was heard beside that of the simulation over the same channel, or at the loss
+that the call had if the weather names none (means over stretches of 10 s, with 95 % intervals; needs the extra
+`metrics`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ def megabytes(process: subprocess.Popen[bytes]) -> float:
         return 0.0
 
 
+def processor_times() -> tuple[int, int]:
+    """Of all cores since the machine began: ticks in all, and those that its host gave to others (Linux; else 0)."""
+    try:
+        times = [int(x) for x in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0, 0
+    return sum(times), times[7]
+
+
 def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Both ends' reports, with their memory."""
     port, door, key = free_port(), free_port(), folder / "key"
@@ -64,7 +74,7 @@ def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str,
     for name, address in (("a", ["--listen", f"127.0.0.1:{port}"]), ("b", ["--connect", f"127.0.0.1:{door}"])):
         out = ["--out", str(folder / f"{name}.wav"), "--report", str(folder / f"{name}.json")]
         ends.append(launch("call", *address, *common, *out))
-    began, memory = time.monotonic(), []
+    began, memory, ticks = time.monotonic(), [], processor_times()
     while any(end.poll() is None for end in ends):
         time.sleep(1.0)
         memory.append([megabytes(end) for end in ends])
@@ -72,6 +82,8 @@ def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str,
             raise SystemExit("the call does not end")
     relay.send_signal(signal.SIGINT)
     relay.wait()
+    whole, stolen = (after - before for after, before in zip(processor_times(), ticks, strict=True))
+    print(f"the machine's host took {stolen / max(whole, 1):.1%} of all cores' time")
     reports = []
     for i, name in enumerate("ab"):
         grown = [sample[i] for sample in memory if sample[i]]
