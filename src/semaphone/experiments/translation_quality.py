@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KEY = ("settings", "part", "system", "fading", "snr", "file")
 SETTINGS = ("source", "compressor", "doubt", "times", "seed")  # options that decide a result, as does the code
+TITLES = {"awgn": "AWGN", "rayleigh": "Rayleigh fading", "rician": "Rician fading"}
 # SNR at which the paper's own BLASER 2.0 curve for fra-eng reaches 95 % of its ceiling, by linear interpolation of
 # the authors' published points.
 PAPER_SNR_95 = {"awgn": -5.53, "rayleigh": 0.98}
@@ -253,9 +255,12 @@ def draw_results(lines: Iterable[dict[str, Any]], out: Path) -> None:
     parts.append(paragraph(f"Rows without noise, translated when the utterance ends: chrF {ceiling:.2f}"))
     for fading in sorted({fading for _, fading in curves}):
         chosen = {code: curve for (code, kind), curve in curves.items() if kind == fading}
-        figure = draw([Curve(c, x, y) for c, (x, y) in chosen.items()], fading, "SNR (dB)", "chrF")
-        parts.append(save(figure, out, f"quality-{fading}"))
         snrs = sorted({snr for x, _ in chosen.values() for snr in x})
+        drawn = [Curve(c, x, y) for c, (x, y) in chosen.items()]
+        if not math.isnan(ceiling):
+            drawn.append(Curve("no noise", [snrs[0], snrs[-1]], [ceiling, ceiling], "k--"))
+        figure = draw(drawn, f"Translation over {TITLES.get(fading, fading)}", "SNR (dB)", "chrF")
+        parts.append(save(figure, out, f"quality-{fading}"))
         rows = [[snr, *(dict(zip(x, y, strict=True)).get(snr, "") for x, y in chosen.values())] for snr in snrs]
         parts.append(table(["SNR (dB)", *chosen], rows))
         for rival in sorted(set(chosen) - {"trained"}) if "trained" in chosen else ():
