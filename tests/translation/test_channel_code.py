@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -122,6 +125,18 @@ def test_file_goes_there_and_back(code, tmp_path):
     for name in ("bad", "missing"):
         with pytest.raises(InputError, match="channel code"):
             read_code(tmp_path / name)
+
+
+def test_a_code_of_another_version_is_refused(code, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_code(code, tmp_path / "code.safetensors", {})
+    tensors = load_file(tmp_path / "code.safetensors")
+    del tensors["memory"]
+    meta = {"config": json.dumps(asdict(code.config))}
+    save_file(tensors, tmp_path / "old.safetensors", meta)
+    with pytest.raises(InputError, match="other tensors"):
+        read_code(tmp_path / "old.safetensors")
 
 
 def test_trained_code_over_the_radio(code, tmp_path, rng):

@@ -248,7 +248,9 @@ def read_code(path: Path) -> ChannelCode:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         code = ChannelCode(ChannelCodeConfig(**json.loads(meta["config"])))
         code.load_state_dict(tensors)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except RuntimeError:  # of load_state_dict, in several lines
+        raise InputError(f"{path} holds other tensors than a channel code of this version has.") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not hold the weights of a channel code ({reason}).") from None
     except Exception as error:  # safetensors raises a class of its own
