@@ -2,7 +2,8 @@
 
     semaphone experiment recovery --data recordings/ --out results/ [--recoveries lm,hold,none] [--jobs 2]
 
-One rate, the same packets lost for all, independent losses and bursts of 240 ms. The verdict of every point rests on
+One rate, the same packets lost for all, independent losses and bursts of 240 ms. Nothing goes twice unless `--copies`
+says so: this is about filling gaps, not about avoiding them. The verdict of every point rests on
 paired differences with 95 % bootstrap intervals: PLCMOS must be better at every point, and words or phones from 20 %
 loss on.
 """
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with commas, the one to be judged first: lm, hold, none, files of weights (default: those there)",
     )
     parser.add_argument("--codebooks", type=options.count, default=8, metavar="S", help="tokens sent of each chunk")
-    parser.add_argument("--copies", type=int, default=2, metavar="C", help="how many of them go twice")
+    parser.add_argument(
+        "--copies", type=int, default=0, metavar="C", help="how many of them go twice (default 0: copies hide losses)"
+    )
     options.add_spacing_option(parser)
     options.add_loss_options(parser, LOSSES)
 
