@@ -9,7 +9,7 @@ import pytest
 from semaphone.commands.experiment import EXPERIMENTS, register
 from semaphone.errors import InputError
 from semaphone.experiments import segment_length, translation_latency, translation_quality
-from semaphone.experiments.lines import Lines
+from semaphone.experiments.lines import Lines, Measured
 from semaphone.experiments.page import Curve, draw, save, table, write_page
 
 
@@ -83,15 +83,14 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
         tmp_path / "r.jsonl",
         {"part": "noise", "system": "trained", "fading": "awgn", "snr": 1.0, "file": "a"},
     )
-    sure, always = (
-        translation_quality.Measured(Lines(path, translation_quality.KEY), {"doubt": d}) for d in (-1.7, -100.0)
-    )
+    sure, always = (Measured(path, translation_quality.KEY, {"doubt": d}) for d in (-1.7, -100.0))
     sure.add({**place, "text": ""})
     assert sure.get(**place) is not None
     assert always.get(**place) is None
     always.add({**place, "text": "babble"})
-    again = translation_quality.Measured(Lines(path, translation_quality.KEY), {"doubt": -1.7})
+    again = Measured(path, translation_quality.KEY, {"doubt": -1.7})
     assert [line["text"] for line in again] == [""]
+    assert len(again) == 1
 
 
 def test_codes_are_compared_sentence_by_sentence():

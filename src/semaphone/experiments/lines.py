@@ -60,3 +60,24 @@ class Lines:
 
     def __len__(self) -> int:
         return len(self._found)
+
+
+class Measured:
+    """Those lines of a file that were measured with the same settings; others stay where they are."""
+
+    def __init__(self, path: Path, key: tuple[str, ...], settings: dict[str, Any]) -> None:
+        self._lines, self._settings, self.path = Lines(path, ("settings", *key)), json.dumps(settings), path
+
+    def get(self, **place: Hashable) -> dict[str, Any] | None:
+        """See `Lines.get`."""
+        return self._lines.get(settings=self._settings, **place)
+
+    def add(self, result: dict[str, Any]) -> None:
+        """See `Lines.add`."""
+        self._lines.add({"settings": self._settings, **result})
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (line for line in self._lines if line["settings"] == self._settings)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

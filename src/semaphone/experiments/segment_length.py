@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Lines
+from semaphone.experiments.lines import Measured
 
 KEY = ("context", "length", "file")
 # BLASER 2.0, eng-cmn, AWGN at 19 dB. The published Rayleigh curves of 0.5 and 1 s end in digits that look typed.
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError:
         raise InputError(f"Lengths are seconds with commas between them, not {args.lengths!r}.") from None
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    lines = Lines(args.out / "results.jsonl", KEY)
+    settings = {"source": args.source, "compressor": args.compressor}
+    lines = Measured(args.out / "results.jsonl", KEY, settings)
     for context in args.contexts.split(","):
         model = WhisperTranslator(WhisperConfig(source=args.source, context=context, compressor=args.compressor))
         for length in lengths:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_results(lines: Lines, out: Path) -> None:
+def draw_results(lines: Measured, out: Path) -> None:
     """Figure and page from result lines."""
     from semaphone.experiments.page import Curve, draw, paragraph, save, table, write_page
     from semaphone.metrics.translation import chrf

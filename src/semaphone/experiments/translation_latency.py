@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Lines
+from semaphone.experiments.lines import Measured
 
 if TYPE_CHECKING:
     from semaphone.translation.corpora import Pair
     from semaphone.translation.segmenter import SegmenterConfig
 
 KEY = ("system", "snr", "talk")
+SETTINGS = ("source", "limit", "talk", "context", "compressor", "threads", "seed")  # options that decide a result
 SYSTEMS = ("fixed", "dynamic", "dynamic-text", "cascade")
 # Table II, fra-eng: s.
 PAPER = {"fixed": 0.49, "dynamic": 0.41}
@@ -72,13 +73,16 @@ def talks(pairs: list[Pair], seconds: float) -> list[NDArray[np.float32]]:
 
 def run(args: argparse.Namespace) -> int:
     """Measures what is not measured yet, then draws."""
+    from semaphone.experiments.digests import digest_of
+    from semaphone.translation.channel_code import load_code
     from semaphone.translation.corpora import load_pairs
 
     systems = args.systems.split(",")
     if any(system not in SYSTEMS for system in systems):
         raise InputError(f"The systems are {', '.join(SYSTEMS)}.")
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    lines = Lines(args.out / "results.jsonl", KEY)
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    lines = Measured(args.out / "results.jsonl", KEY, {**settings, "code": digest_of(load_code(""))})
     for number, speech in enumerate(talks(pairs, args.talk)):
         for snr in args.snr.split(","):
             for system in systems:
@@ -132,7 +136,7 @@ def figures(lines: list[dict[str, Any]], system: str) -> dict[str, float]:
     return out
 
 
-def draw_results(lines: Lines, out: Path) -> None:
+def draw_results(lines: Measured, out: Path) -> None:
     """Figure and page from result lines."""
     from semaphone.experiments.page import Curve, draw, paragraph, save, table, write_page
 

@@ -11,9 +11,8 @@ writes when it doubts to hear anything, too. Every system meets the same fading 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from semaphone.commands.translate import add_doubt
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Lines
+from semaphone.experiments.lines import Measured
 
 if TYPE_CHECKING:
     from semaphone.metrics.bootstrap import Interval
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from semaphone.translation.models.base import Burst
     from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
-KEY = ("settings", "part", "system", "fading", "snr", "file")
+KEY = ("part", "system", "fading", "snr", "file")
 SETTINGS = ("source", "compressor", "doubt", "times", "seed")  # options that decide a result, as does the code
 TITLES = {"awgn": "AWGN", "rayleigh": "Rayleigh fading", "rician": "Rician fading"}
 # SNR at which the paper's own BLASER 2.0 curve for fra-eng reaches 95 % of its ceiling, by linear interpolation of
@@ -76,31 +75,13 @@ def snr_at_share(snr: list[float], score: list[float], share: float = 0.95) -> f
     return None
 
 
-class Measured:
-    """Those of the lines that were measured with the same settings."""
-
-    def __init__(self, lines: Lines, settings: dict[str, Any]) -> None:
-        self._lines, self._settings, self.path = lines, json.dumps(settings), lines.path
-
-    def get(self, **place: Any) -> dict[str, Any] | None:
-        """See `Lines.get`."""
-        return self._lines.get(settings=self._settings, **place)
-
-    def add(self, result: dict[str, Any]) -> None:
-        """See `Lines.add`."""
-        self._lines.add({"settings": self._settings, **result})
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (line for line in self._lines if line["settings"] == self._settings)
-
-
 def run(args: argparse.Namespace) -> int:
     """Measures what is not measured yet, then draws."""
     from semaphone.translation.corpora import load_pairs
     from semaphone.translation.models.whisper import WhisperConfig
 
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    lines = Measured(Lines(args.out / "results.jsonl", KEY), _settings(args))
+    lines = Measured(args.out / "results.jsonl", KEY, _settings(args))
     config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt)
     _without_noise(pairs, lines, config, [c for c in args.contexts.split(",") if c])
     _over_snr(pairs, lines, config, args)
