@@ -59,6 +59,7 @@ def test_text_stands_beside_the_tokens(tmp_path):
     assert text is not None
     assert text.tolist() == [PAD, PAD, LETTERS["o"], LETTERS["h"], *[PAD] * 6]
     assert corpus_tokens(Ramp(), corpus(), tmp_path, words=words)[0].text is not None  # kept
+    assert corpus_tokens(Ramp(), corpus(), tmp_path)[0].text is None  # and used by those who ask for it only
 
 
 def test_times_follow_a_version():

@@ -72,7 +72,7 @@ def test_without_noise_what_was_sent_comes_back(n, symbols):
     components = slow(2, n)
     parts = burst.spread(components, way)
     assert parts.shape == (2, n * 2 * symbols)
-    back, quality = burst.gather(parts, torch.ones_like(parts), burst.noise_of(snr), way, components.shape)
+    back, quality = burst.gather(parts, torch.ones_like(parts), burst.noise_of(snr), way)
     error = (burst.cosines(n) @ (back - components)).flatten(1)
     assert float(error[:, way.order].abs().max()) < 0.01
     assert len(way.order) == min(n * WIDTH, n * 2 * symbols)
@@ -99,7 +99,7 @@ def test_the_estimate_is_the_linear_least_mean_square_one():
     covariance = covariance[swap.argsort()][:, swap.argsort()]
     y = torch.randn(n * 2 * symbols, generator=torch.Generator().manual_seed(2))
     textbook = covariance @ seen.T @ torch.linalg.solve(seen @ covariance @ seen.T + noise * torch.eye(len(y)), y)
-    ours, _ = burst.gather(y[None], fades[None], noise, way, torch.Size((1, n, WIDTH)))
+    ours, _ = burst.gather(y[None], fades[None], noise, way)
     torch.testing.assert_close(ours.flatten(), textbook, atol=1e-3, rtol=1e-3)
 
 
@@ -114,7 +114,7 @@ def test_rows_that_resemble_each_other_are_sent_better_together():
         parts = burst.spread(blocks, way)
         noise = burst.noise_of(many)
         heard = parts + torch.randn(parts.shape, generator=torch.Generator().manual_seed(3)) * noise.sqrt()[:, None]
-        back, _ = burst.gather(heard, torch.ones_like(heard), noise, way, blocks.shape)
+        back, _ = burst.gather(heard, torch.ones_like(heard), noise, way)
         errors.append(float(((back - blocks).square() @ VARIANCE).mean()))
     assert errors[1] < 0.7 * errors[0]
 
@@ -127,7 +127,7 @@ def test_a_fade_takes_nothing_away_whole():
     parts = burst.spread(components, way)
     fades = torch.ones_like(parts)
     fades[:, 64:128] = 0.0
-    back, _ = burst.gather(parts * fades, fades, burst.noise_of(snr), way, components.shape)
+    back, _ = burst.gather(parts * fades, fades, burst.noise_of(snr), way)
     assert float((back - components).square().mean()) < 0.02
 
 

@@ -103,6 +103,10 @@ class TokenSet:
         first, second = (tuple(self._entries[i] for i in part) for part in parts)
         return self._with(first), self._with(second)
 
+    def without_text(self) -> TokenSet:
+        """The same tokens, the text streams left out."""
+        return TokenSet(self.codec, self.codebook_size, self._tokens, None, self._entries)
+
     def _with(self, entries: tuple[_Entry, ...]) -> TokenSet:
         return TokenSet(self.codec, self.codebook_size, self._tokens, self._text, entries)
 
@@ -219,7 +223,9 @@ def corpus_tokens(
         )
         write_tokens(folder, codec.info.fingerprint, codec.info.codebook_size, tokenise(codec, recordings))
     found = open_tokens(cache, codec.info.fingerprint)
-    if words is None or found._text is not None:
+    if words is None:
+        return found.without_text()  # an earlier run may have asked for it
+    if found._text is not None:
         return found
     from semaphone.training.words import text_streams
 

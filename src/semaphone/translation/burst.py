@@ -37,9 +37,9 @@ def blocks_of(rows: int, longest: int) -> list[int]:
 
 @functools.lru_cache(maxsize=256)
 def _cosines(n: int) -> NDArray[np.float64]:
-    k, i = np.arange(n)[:, None], np.arange(n)[None]
-    basis: NDArray[np.float64] = np.cos(math.pi / n * (i + 0.5) * k) * math.sqrt(2.0 / n)
-    basis[0] /= math.sqrt(2.0)
+    from scipy.fft import dct
+
+    basis: NDArray[np.float64] = dct(np.eye(n), axis=0, norm="ortho")
     return basis
 
 
@@ -79,7 +79,7 @@ class Plan:
     """How the coefficients of a block travel; the same on both sides, from n, SNRs and what is known of the rows."""
 
     order: Tensor  # [M]: coefficients by weight, those that are sent
-    deviation: Tensor  # [n · D] of the coefficients
+    deviation: Tensor  # [n, D] of the coefficients
     gains: Tensor  # [B, G, R] of the coefficients of each group, 0 where there is none
     place: Tensor  # [M]: group and place in it, as an index of G · R
     sequences: Tensor  # [G, R, S], orthonormal along S
@@ -103,7 +103,7 @@ def plan(variance: Tensor, memory: Tensor, n: int, symbols: int, snr_db: Tensor)
     place = group * deep + turn
     gains = torch.zeros(len(snr_db), groups * deep).index_copy_(1, place, power.sqrt())
     sequences = torch.from_numpy(_sequences(groups, size))[:, :deep]
-    return Plan(order, strength.flatten().sqrt(), gains.view(-1, groups, deep), place, sequences)
+    return Plan(order, strength.sqrt(), gains.view(-1, groups, deep), place, sequences)
 
 
 def noise_of(snr_db: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def _sequences(groups: int, size: int) -> NDArray[np.float32]:
 def spread(components: Tensor, way: Plan) -> Tensor:
     """Components [B, n, D] → real parts [B, P] of mean power 1/2."""
     batch, n, _ = components.shape
-    coefficients = (cosines(n) @ components).flatten(1) / way.deviation
+    coefficients = (cosines(n) @ components / way.deviation).flatten(1)
     _, groups, deep = way.gains.shape
     slots = torch.zeros(batch, groups * deep, dtype=coefficients.dtype)
     slots = slots.index_copy(1, way.place, coefficients[:, way.order]).view(batch, groups, deep)
@@ -134,13 +134,13 @@ def spread(components: Tensor, way: Plan) -> Tensor:
     return sent.transpose(1, 2).flatten(1)
 
 
-def gather(received: Tensor, amplitude: Tensor, noise: Tensor, way: Plan, shape: torch.Size) -> tuple[Tensor, Tensor]:
+def gather(received: Tensor, amplitude: Tensor, noise: Tensor, way: Plan) -> tuple[Tensor, Tensor]:
     """Real parts [B, P] with their phases turned back, |h| times the sender's scale [B, P], σ² [B] → estimates.
 
     Returned are components [B, n, D] and, for each of them, the share of its variance that is known [B, 1, D].
     """
-    batch, n, width = shape
-    _, groups, deep = way.gains.shape
+    batch, groups, deep = way.gains.shape
+    n, width = way.deviation.shape
     y, a = (x.view(batch, -1, groups).transpose(1, 2) for x in (received, amplitude))
     mixing = a[..., None] * way.sequences.transpose(1, 2) * way.gains[:, :, None, :]  # [B, G, S, R]
     mixing = mixing / noise.sqrt()[:, None, None, None]
@@ -148,8 +148,8 @@ def gather(received: Tensor, amplitude: Tensor, noise: Tensor, way: Plan, shape:
     inverse = torch.linalg.inv(torch.eye(deep) + mixing.transpose(2, 3) @ mixing)
     estimate = (inverse @ matched[..., None])[..., 0].flatten(1)[:, way.place]
     known = 1.0 - inverse.diagonal(dim1=2, dim2=3).flatten(1)[:, way.place]
-    coefficients = torch.zeros(batch, n * width).index_copy(1, way.order, estimate) * way.deviation
+    coefficients = torch.zeros(batch, n * width).index_copy(1, way.order, estimate)
     share = torch.zeros(batch, n * width).index_copy(1, way.order, known.clamp(0.0, 1.0))
-    strength = way.deviation.square().view(n, width)
+    strength = way.deviation.square()
     quality = (share.view(batch, n, width) * strength).sum(1, keepdim=True) / strength.sum(0)
-    return cosines(n).T @ coefficients.view(batch, n, width), quality
+    return cosines(n).T @ (coefficients.view(batch, n, width) * way.deviation), quality

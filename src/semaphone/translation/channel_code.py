@@ -206,15 +206,15 @@ class ChannelCode(nn.Module):
         """Linear least mean square estimates [B, N, D] and how good they are, 0 (nothing known) to 1."""
         size, noise = gains.abs(), burst.noise_of(snr_db)
         turned = torch.view_as_real(gains.conj() / size.clamp_min(1e-9) * symbols).flatten(-2)
+        # The estimate adapts to the scale; that the scale depends on the encoder as well is left out of the gradient.
         amplitude = (size * scale.detach()[:, None, None]).repeat_interleave(2, -1)
         ways, estimates, qualities, first = self._blocks(symbols.shape[1], snr_db), [], [], 0
         for n, way in ways:
             y, a = (x[:, first : first + n].flatten(1) for x in (turned, amplitude))
-            shape = torch.Size((len(symbols), n, self.config.row_width))
             with torch.autocast("cpu", enabled=False):  # in training
-                estimate, quality = burst.gather(y, a, noise, way, shape)
+                estimate, quality = burst.gather(y, a, noise, way)
             estimates.append(estimate)
-            qualities.append(quality.expand(shape))
+            qualities.append(quality.expand_as(estimate))
             first += n
         return torch.cat(estimates, 1), torch.cat(qualities, 1)
 

@@ -58,7 +58,7 @@ def burst_message(air: Air) -> Any:
 
 
 def read_burst(message: Any, row_width: int, symbols_per_row: int) -> Air:
-    """The burst in a message; InputError if its sizes don't fit or its numbers are not finite."""
+    """The burst in a message; InputError if its sizes don't fit or its numbers cannot be."""
     count = message.rows
     if count > MOST_ROWS or not (abs(message.scale) <= _LARGEST and abs(message.snr_db) <= HIGHEST_SNR):
         raise InputError("A burst has too many rows, or a scale or SNR that cannot be.")
