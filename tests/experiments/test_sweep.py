@@ -11,8 +11,8 @@ from tests.experiments.fake import Muted, recordings
 from semaphone.errors import InputError
 from semaphone.experiments import cells, sweep
 from semaphone.experiments.cells import Task, plan
-from semaphone.experiments.lines import Lines
 from semaphone.experiments.sweep import Results, measure
+from semaphone.lines import Lines
 
 OURS, THEIRS = Muted("ours", "ours"), Muted("theirs", "theirs", "b")
 

@@ -42,10 +42,12 @@ def test_words_are_found_once_and_go_on_where_they_stopped(tmp_path):
     assert heard == [16_000, 8_000, 8_000]
 
 
-@pytest.mark.parametrize("content", ["[1]\n", "x\n", '["z.wav", []]\n', '["a/x.wav", [["w", 1]]]\n'])
+@pytest.mark.parametrize(
+    "content", ["[1]", "x", "{}", '{"file": "a/x.wav"}', '{"file": "a/x.wav", "words": [["w", 1]]}']
+)
 def test_a_file_of_something_else_is_refused(tmp_path, content):
-    (tmp_path / "words.jsonl").write_text(content)
-    with pytest.raises(InputError, match="remove it"):
+    (tmp_path / "words.jsonl").write_text(content + "\n")
+    with pytest.raises(InputError, match=r"words\.jsonl"):
         word_times(corpus(), tmp_path, quiet, lambda _: SAID)
 
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semaphone.errors import InputError, MissingExtraError
-from semaphone.experiments.lines import Lines
 from semaphone.experiments.terminal import print_table
+from semaphone.lines import Lines
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

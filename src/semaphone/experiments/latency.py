@@ -25,8 +25,8 @@ from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments import options
 from semaphone.experiments.digests import digest_of
 from semaphone.experiments.latency_page import print_rows, write_rows
-from semaphone.experiments.lines import Lines
 from semaphone.experiments.timing import Timed, time_baseline, time_link, time_text
+from semaphone.lines import Lines
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from semaphone.errors import InputError, MissingExtraError
-from semaphone.experiments.lines import Lines
 from semaphone.experiments.terminal import print_table
+from semaphone.lines import Lines
 
 if TYPE_CHECKING:
     from semaphone.packet.format import PacketFormat

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Measured
+from semaphone.lines import Measured
 
 KEY = ("context", "length", "file")
 # BLASER 2.0, eng-cmn, AWGN at 19 dB. The published Rayleigh curves of 0.5 and 1 s end in digits that look typed.

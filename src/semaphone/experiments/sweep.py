@@ -26,7 +26,7 @@ from pathlib import Path
 from semaphone.commands._link import one_thread
 from semaphone.errors import InputError
 from semaphone.experiments.cells import Cell, Row, Task, perform, scorer_of
-from semaphone.experiments.lines import Lines
+from semaphone.lines import Lines
 from semaphone.workers import end_with_parent
 
 Say = Callable[[str], None]

@@ -21,10 +21,10 @@ import numpy as np
 
 from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options
-from semaphone.experiments.lines import Lines
 from semaphone.experiments.rivals import BaselineSystem
 from semaphone.experiments.systems import RATE, LinkSystem, fitted, resampled
 from semaphone.experiments.timeline_page import METRICS, Row, print_rows, write_rows
+from semaphone.lines import Lines
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Measured
+from semaphone.lines import Measured
 
 if TYPE_CHECKING:
     from semaphone.translation.corpora import Pair

@@ -21,7 +21,7 @@ import numpy as np
 
 from semaphone.commands.translate import add_doubt
 from semaphone.errors import InputError
-from semaphone.experiments.lines import Measured
+from semaphone.lines import Measured
 
 if TYPE_CHECKING:
     from semaphone.metrics.bootstrap import Interval

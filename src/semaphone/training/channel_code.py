@@ -262,7 +262,7 @@ def errors(
 def run(
     data: Path, work: Path, out: Path, config: ChannelCodeConfig, settings: CodeTraining, say: Say, weights: str = ""
 ) -> ChannelCode:
-    """The whole recipe: rows, metric, training, the file of weights and a line of dev errors a channel."""
+    """The whole recipe: rows, metric, training and the file of weights."""
     from semaphone.training.whisper_weights import decoder_metric, read_variables
     from semaphone.translation.models.whisper import embedded_files
 

@@ -1,14 +1,12 @@
 """When the words of a corpus are said: Whisper's word times, found once, and the text streams made of them.
 
-`words.jsonl` in the corpus cache has a line for each recording, in their order: its name and [word, start, end] in
-seconds. It is written line by line, and goes on where it was interrupted.
+`words.jsonl` in the corpus cache has a line for each recording: its name and [word, start, end] in seconds. It is
+written line by line, and goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
+from semaphone.lines import Lines
 from semaphone.training.alignment import text_stream
 from semaphone.training.data import SAMPLE_RATE
 
@@ -36,34 +35,19 @@ def heard_by_whisper(speech: NDArray[np.float32]) -> Words:
 
 
 def word_times(corpus: Corpus, cache: Path, progress: Progress, hear: Hear = heard_by_whisper) -> dict[str, Words]:
-    """The words of every recording by its name, in the corpus' order. InputError if the file is another corpus'."""
-    file, names = cache / "words.jsonl", [recording.file for recording in corpus.recordings]
-    known = _read(file, names)
-    with open(file, "a", encoding="utf-8") as out:
-        for n in range(len(known), len(names)):
-            progress("words", n, len(names))
-            known.append(hear(corpus.speech(corpus.recordings[n])))
-            out.write(json.dumps([names[n], known[-1]]) + "\n")
-            out.flush()
-    return dict(zip(names, known, strict=True))
-
-
-def _read(file: Path, names: Sequence[str]) -> list[Words]:
-    """What the file has of these recordings; a last line that was cut off is taken away."""
-    if not file.exists():
-        return []
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(file, len(whole))
-    try:
-        lines = [json.loads(line) for line in whole.splitlines()]
-        known = [[(str(word), float(start), float(end)) for word, start, end in words] for _, words in lines]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{file} does not hold the times of words ({error}); remove it.") from None
-    if [name for name, _ in lines] != list(names[: len(lines)]):
-        raise InputError(f"{file} belongs to other recordings; remove it.")
-    return known
+    """The words of every recording by its name, in the corpus' order. InputError if the file holds something else."""
+    lines, total = Lines(cache / "words.jsonl", ("file",)), len(corpus.recordings)
+    found: dict[str, Words] = {}
+    for n, recording in enumerate(corpus.recordings):
+        line = lines.get(file=recording.file)
+        if line is None:
+            progress("words", n, total)
+            line = lines.add({"file": recording.file, "words": hear(corpus.speech(recording))})
+        try:
+            found[recording.file] = [(str(word), float(start), float(end)) for word, start, end in line["words"]]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{lines.path} holds no times of words for {recording.file}; remove it.") from None
+    return found
 
 
 def text_streams(

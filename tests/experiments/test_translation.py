@@ -1,4 +1,4 @@
-"""Result lines survive interruption, pages stand alone, and curves are read as they should be."""
+"""Experiments of translation: pages stand alone, and curves are read as they should be."""
 
 from __future__ import annotations
 
@@ -9,26 +9,7 @@ import pytest
 from semaphone.commands.experiment import EXPERIMENTS, register
 from semaphone.errors import InputError
 from semaphone.experiments import segment_length, translation_latency, translation_quality
-from semaphone.experiments.lines import Lines, Measured
 from semaphone.experiments.page import Curve, draw, save, table, write_page
-
-
-def test_lines_go_on_after_a_cut(tmp_path):
-    lines = Lines(tmp_path / "r.jsonl", ("a", "b"))
-    lines.add({"a": 1, "b": None, "value": 0.5})
-    with open(tmp_path / "r.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"a": 2, "b": nu')
-    again = Lines(tmp_path / "r.jsonl", ("a", "b"))
-    assert again.get(a=1, b=None) == {"a": 1, "b": None, "value": 0.5}
-    assert again.get(a=2, b=None) is None
-    again.add({"a": 2, "b": None, "value": 1.0})
-    assert len(Lines(tmp_path / "r.jsonl", ("a", "b"))) == 2
-
-
-def test_strange_lines_are_named(tmp_path):
-    (tmp_path / "r.jsonl").write_text('{"a": 1}\nhello\n')
-    with pytest.raises(InputError, match="Line 2"):
-        Lines(tmp_path / "r.jsonl", ("a",))
 
 
 def test_page_stands_alone(tmp_path):
@@ -76,21 +57,6 @@ def test_every_experiment_has_its_parts():
     assert set(EXPERIMENTS) >= {"translation-quality", "translation-latency", "segment-length"}
     args = parser.parse_args(["experiment", "segment-length", "--data", "x"])
     assert args.rest == ["--data", "x"]
-
-
-def test_results_of_other_settings_are_not_mixed(tmp_path):
-    path, place = (
-        tmp_path / "r.jsonl",
-        {"part": "noise", "system": "trained", "fading": "awgn", "snr": 1.0, "file": "a"},
-    )
-    sure, always = (Measured(path, translation_quality.KEY, {"doubt": d}) for d in (-1.7, -100.0))
-    sure.add({**place, "text": ""})
-    assert sure.get(**place) is not None
-    assert always.get(**place) is None
-    always.add({**place, "text": "babble"})
-    again = Measured(path, translation_quality.KEY, {"doubt": -1.7})
-    assert [line["text"] for line in again] == [""]
-    assert len(again) == 1
 
 
 def test_codes_are_compared_sentence_by_sentence():
