@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
 import pytest
+import torch
 
 from semaphone.commands.experiment import EXPERIMENTS, register
 from semaphone.errors import InputError
-from semaphone.experiments import segment_length, translation_latency, translation_quality
+from semaphone.experiments import channel_code, segment_length, translation_latency, translation_quality
 from semaphone.experiments.page import Curve, draw, save, table, write_page
+from semaphone.training.channel_code import RowCache
+from semaphone.translation.channel_code import ChannelCode, ChannelCodeConfig, fit_basis, fit_memory
 
 
 def test_page_stands_alone(tmp_path):
@@ -47,8 +51,26 @@ def test_latency_figures_from_lines():
     )
 
 
+def test_rows_of_the_channel_code_and_its_rivals(tmp_path):
+    """On rows that resemble each other, as many symbols as they have components."""
+    generator = torch.Generator().manual_seed(0)
+    drive = torch.randn(804, 16, generator=generator)
+    rows = torch.stack([drive[k : 800 + k] for k in range(5)]).sum(0) * torch.linspace(2.0, 0.1, 16)
+    components = ((rows - rows.mean(0)) @ fit_basis(rows).forward).view(10, 80, 16)
+    config = ChannelCodeConfig(row_width=16, symbols=8, hidden=8, far=0, block=8)
+    code = ChannelCode(config, fit_basis(rows), fit_memory(components, 8)).eval()
+    cache = RowCache(rows.half().numpy(), np.array([400, 400]))
+    found = {
+        system: [channel_code.row_error(code, cache, system, "rayleigh", snr, 8, 1) for snr in (-5.0, 13.0)]
+        for system in channel_code.SYSTEMS
+    }
+    assert all(0 < high < low < 1 for low, high in found.values())
+    assert found["trained"] == found["its linear part"]  # not trained yet
+    assert found["its linear part"][0] < found["analogue"][0]
+
+
 def test_every_experiment_has_its_parts():
-    for module in (translation_quality, translation_latency, segment_length):
+    for module in (translation_quality, translation_latency, segment_length, channel_code):
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
         assert callable(module.run)

@@ -247,15 +247,22 @@ def _resume(
 
 @torch.no_grad()
 def errors(
-    code: ChannelCode, cache: RowCache, kind: str, snr_db: float, count: int = 64, length: int = 40, seed: int = 1
+    code: ChannelCode,
+    cache: RowCache,
+    kind: str,
+    snr_db: float,
+    count: int = 64,
+    length: int = 40,
+    seed: int = 1,
+    dense: bool = True,
 ) -> float:
-    """Mean of eq 6 on held-out rows over fast fading of one kind and SNR."""
+    """Mean of eq 6 on held-out rows over fast fading of one kind and SNR; without `dense` that of the linear part."""
     generator = np.random.default_rng(seed)
     settings = CodeTraining(fading=(kind,), longest_block=1)
     rows = cache.draw(count, length, generator)
     snr = torch.full((count,), snr_db)
     gains, noise = draw_channel(settings, count, length * code.config.symbols, snr, generator)
-    truth, guess = send(code, rows, snr, gains, noise)
+    truth, guess = send(code, rows, snr, gains, noise, dense)
     return float(code.error(guess, truth).mean())
 
 
