@@ -96,15 +96,21 @@ def test_long_losses_fade_and_speech_returns_smoothly():
     chunks = [chunk(*GOOD)] * 3 + [chunk(*GONE)] * 20 + [chunk(*GOOD)] * 3
     out, _ = play(recovery(LmSettings(confidence=0.0)), chunks)
     gain = [float(r.gain) for r in out]
-    assert gain[:5] == [1.0] * 5  # the first two lost chunks at full loudness
+    assert gain[:4] == [1.0] * 4  # the first lost chunk at full loudness
+    assert gain[4] < 1.0
     assert all(a >= b for a, b in itertools.pairwise(gain[4:23]))
-    assert gain[5] < 1.0
     assert gain[22] == 0.0
     assert gain[23:] == [0.5, 1.0, 1.0]
-    detail = [float(r.weight[0, -1]) for r in out[3:8]]
-    assert detail[0] == 1.0
-    assert all(a > b for a, b in itertools.pairwise(detail))
-    assert all(float(r.weight[0, 0]) == 1.0 for r in out[3:8])
+
+
+def test_guesses_count_in_full_only_where_nothing_arrived():
+    chunks = [chunk(*GOOD), chunk(*GONE), chunk(RECEIVED, LOST, RECEIVED, LOST, UNSENT), chunk(*GONE)]
+    (_, gone, some, again), _ = play(recovery(LmSettings(confidence=0.5)), chunks)
+    assert gone.weight.tolist() == again.weight.tolist() == [[1.0] * N]
+    assert some.weight[0, [0, 2]].tolist() == [1.0, 1.0]
+    assert ((some.weight[0, [1, 3]] > 0) & (some.weight[0, [1, 3]] < 1)).all()
+    (_, softly, *_), _ = play(recovery(LmSettings(confidence=0.5, invented=0.25)), chunks)
+    assert softly.weight.tolist() == [[0.25] * N]
 
 
 def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch):
@@ -185,6 +191,8 @@ def test_refuses_what_makes_no_sense():
         LmSettings(delay=2)
     with pytest.raises(InputError, match="confidence"):
         LmSettings(confidence=-1)
+    with pytest.raises(InputError, match="weight of 0 to 1"):
+        LmSettings(invented=1.5)
     with pytest.raises(InputError, match="fade"):
         Fade(fall=0)
     with pytest.raises(InputError, match="fade"):

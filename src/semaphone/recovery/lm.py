@@ -3,10 +3,11 @@
     recovery = LmRecovery(load("recovery.safetensors", codec.info.fingerprint))
     recovered, state = recovery.step(tokens, status, state)
 
-The model fills what was lost. Chunks of which nothing at all arrived are its own invention: two of
-them sound like speech, ten would be babble. So their loudness falls, their finer codebooks count for
-less, and when nothing can be heard any more the model stops predicting, which leaves its memory clean
-for the moment speech returns; then the loudness rises over two chunks.
+The model fills what was lost. Beside tokens that arrived its guesses count with caution: a wrong one spoils
+what is known. Chunks of which nothing at all arrived are its own invention, and there half a guess is only a
+dull one: they count in full. One of them sounds like speech, ten would be babble. So their loudness falls, and
+when nothing can be heard any more the model stops predicting, which leaves its memory clean for the moment
+speech returns; then the loudness rises over two chunks.
 """
 
 from __future__ import annotations
@@ -29,17 +30,16 @@ from semaphone.recovery.sampling import Sampling
 class Fade:
     """What happens to the sound while chunk after chunk is wholly lost."""
 
-    hold: int = 2  # wholly lost chunks in a row at full loudness
-    fall: float = 4.0  # dB a chunk after those
+    hold: int = 1  # wholly lost chunks in a row at full loudness
+    fall: float = 6.0  # dB a chunk after those
     silent: float = -30.0  # dB below which there is silence, and no more predicting
     rise: float = 0.5  # gain regained a chunk, of 1
-    detail: float = 0.85  # factor a chunk, from the second on, on the weight of guessed acoustic tokens
 
     def __post_init__(self) -> None:
         if self.hold < 0 or self.fall <= 0 or self.silent >= 0:
             raise InputError("A fade has hold >= 0, fall > 0 dB a chunk and a level of silence below 0 dB.")
-        if not 0 < self.rise <= 1 or not 0 <= self.detail <= 1:
-            raise InputError("A fade has rise in (0, 1] and detail in [0, 1].")
+        if not 0 < self.rise <= 1:
+            raise InputError("A fade has rise in (0, 1].")
 
     def gain(self, lost: Tensor) -> Tensor:
         """Gain [B] after `lost` [B] wholly lost chunks in a row."""
@@ -56,6 +56,7 @@ class LmSettings:
     deepest: int = 8  # codebooks beyond stay out if they are lost: of a guess there nano could believe 3 percent
     sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
     confidence: float = 0.15  # without the codec's entries a guessed token counts its probability to this power
+    invented: float = 1.0  # weight of guesses where nothing of a chunk arrived that they could spoil
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
     fade: Fade = Fade()  # the way out of long losses and back
 
@@ -68,6 +69,8 @@ class LmSettings:
             raise InputError(
                 f"confidence is 0 or more and sharpness above 0, not {self.confidence} and {self.sharpness}."
             )
+        if not 0 <= self.invented <= 1:
+            raise InputError(f"Guesses where nothing arrived have a weight of 0 to 1, not {self.invented}.")
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,13 @@ class LmRecovery:
     def _weight(self, step: Step, lost: Tensor) -> Tensor:
         """How much of each embedding enters the decoder's sum: [B, N_Q]."""
         guess, points = torch.ones_like(step.probability), self.model.points
+        alone = (lost > 0)[:, None]
         if points is not None:
-            guess = expected_share(step.logits, step.tokens, step.guessed, points, self.settings.sharpness)
+            doubted = step.guessed & ~alone
+            guess = expected_share(step.logits, step.tokens, doubted, points, self.settings.sharpness)
         elif self.settings.confidence:
             guess = step.probability**self.settings.confidence
-        detail = self.settings.fade.detail ** (lost - 1).clamp(min=0).float()
-        guess = torch.cat([guess[:, :1], guess[:, 1:] * detail[:, None]], 1)
+        guess = torch.where(alone, self.settings.invented, guess)
         return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0)
 
 
