@@ -23,6 +23,10 @@ def test_worse_links_get_more_copies() -> None:
     assert copies[-1] >= 3
 
 
+def test_the_semantic_token_is_the_first_to_go_twice() -> None:
+    assert [best_split(11, 16, p, p).twice for p in (0.0, 0.01, 0.05, 0.1)] == [0, 0, 1, 2]
+
+
 def test_copies_that_are_lost_together_are_worth_nothing() -> None:
     assert best_split(8, 16, 0.3, 1.0) == Mask(8, 0)
 

@@ -19,7 +19,8 @@ from semaphone.controller.base import Demand, LinkLoss, Mask, silenced
 if TYPE_CHECKING:
     from torch import Tensor
 
-WORTH = 0.8  # of a codebook, by that of the one before it: each stage leaves less of the error to the next
+FIRST = 2.0  # worth of the first codebook, the semantic one, by that of the second
+WORTH = 0.8  # of a later codebook, by that of the one before it: each stage leaves less of the error to the next
 HEAVY = 0.3  # a loss rate beyond which sending less may help
 BACK_OFF, RECOVER = 0.98, 1.005  # by which L changes with each chunk, in heavy loss and without it
 LEAST = 0.5  # of L that is always sent
@@ -33,14 +34,15 @@ def best_split(transmissions: int, num_codebooks: int, loss_rate: float, conditi
     best, found = -1.0, Mask(1, 0)
     for sent in range(min(most, num_codebooks), -(-most // 2) - 1, -1):
         copied = most - sent
-        value = both * _worth(sent) + one * (_worth(copied) + (0.5 * WORTH**copied if copied < sent else 0.0))
+        every_other = 0.5 * (_worth(copied + 1) - _worth(copied)) if copied < sent else 0.0
+        value = both * _worth(sent) + one * (_worth(copied) + every_other)
         if value > best + 1e-12:
             best, found = value, Mask(sent, copied)
     return found
 
 
 def _worth(codebooks: int) -> float:
-    return (1 - WORTH**codebooks) / (1 - WORTH)
+    return FIRST + (1 - WORTH ** (codebooks - 1)) / (1 - WORTH) if codebooks else 0.0
 
 
 @dataclass
