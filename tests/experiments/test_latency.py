@@ -46,7 +46,7 @@ def test_waiting_follows_from_the_schedule(speech: np.ndarray, schedule: str, bl
     assert set(row["parts_ms"]) > set(COMPUTING)
     assert row["parts_ms"]["encoder"]["p50"] > 0
     assert row["payload_bps"] > 6 * 5 * 12.5
-    assert 0 < row["lost_tokens"] < 16
+    assert 0 < row["lost_tokens"] < 4  # of those that were sent
 
 
 def test_a_talk_can_be_too_short(speech: np.ndarray) -> None:

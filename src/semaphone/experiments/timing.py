@@ -103,6 +103,7 @@ def time_link(
     computing: dict[str, list[float]] = {name: [] for name in COMPUTING}
     arrived: dict[int, bytes | None] = {}
     sent_seconds: list[dict[str, float]] = []
+    going: list[int] = []  # tokens that were sent, by block
     bits = block = 0
     gone: list[int] = []
     clock = _Clock()
@@ -111,6 +112,7 @@ def time_link(
             break  # a part of a block would be another thing to time
         sent, sending = transmitter.step(step, sending, LinkLoss(loss))
         sent_seconds.append(sent.seconds)
+        going.append(sum(mask.sent for mask in sent.masks))
         for packet in sent.packets:
             bits += 8 * len(packet.payload)
             arrived[packet.sequence] = None if sampler.lost(packet.send_time) else packet.payload
@@ -118,7 +120,7 @@ def time_link(
             numbers = form.sequences_of(block)
             heard, hearing = receiver.step([arrived.get(number) for number in numbers], hearing)
             _note(computing, sent_seconds[block], heard.seconds)
-            gone.append(int(((heard.status == TokenStatus.LOST) | (heard.status == TokenStatus.UNKNOWN)).sum()))
+            gone.append(going[block] - int((heard.status == TokenStatus.RECEIVED).sum()))
             block += 1
     if block <= SKIPPED + 1:
         raise InputError(f"The talk is too short for {form.chunks_per_block}-chunk blocks; give more --seconds.")
