@@ -111,6 +111,7 @@ def test_whole_sequence_equals_transformers():
     theirs: Any = transformers.MoshiForConditionalGeneration(transformers.MoshiConfig(**sizes)).eval()
     with torch.no_grad():
         theirs.depth_decoder.lm_heads.weight.mul_(0.1)
+    theirs = theirs.double()
     model = RQTransformer.from_moshi(theirs, "f" * 64, (3, 1, 4, 1, 5))
     tokens = chunks(9, batch=2)
     logits, text = model(tokens)
