@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.call.ends import HERE, KEY, address_of, ear_of, end, running, until
 
+from semaphone.call.hello import is_hello, parse_hello
 from semaphone.call.relay import Conditions, open_relay
 from semaphone.call.session import CallOptions
 from semaphone.channel.erasure import Uniform
@@ -94,6 +95,33 @@ def test_an_outage_and_a_new_address_are_survived() -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         other.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_hello_that_is_lost_costs_little_of_what_is_said() -> None:
+    async def scenario() -> None:
+        a, b = end(600, listen=(HERE, 0)), end(600, connect=(HERE, 1))
+        receive = a.datagram_received
+        dropped: list[bytes] = []
+
+        def lossy(data, addr) -> None:
+            if is_hello(data) and parse_hello(data, KEY).accepted and len(dropped) < 2:
+                dropped.append(data)
+            else:
+                receive(data, addr)
+
+        a.datagram_received = lossy  # type: ignore[method-assign]
+        tasks, relay = await pair(a, b)
+        await until(lambda: a.listener.traffic.packets > 3 and b.listener.traffic.packets > 3)
+        # b speaks already, and a has to ask again; b alone would notice after 1.5 s, which are 19 packets.
+        assert len(dropped) == 2
+        assert 2 <= a.refused["before the hello"] < 15
+        assert (a.meetings, b.meetings) == (1, 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        relay.close()
 
     asyncio.run(scenario())
 

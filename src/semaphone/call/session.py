@@ -37,6 +37,7 @@ UDP_HEADERS = 28  # bytes of IPv4 and UDP
 TICK = 0.25  # s
 GREET_AGAIN = 0.5  # s between hellos until someone answers
 UNHEARD = 1.5  # s without a packet, after which hellos are sent again
+REMIND = 0.1  # s between hellos to someone who speaks already while we have not heard that we were heard
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class CallSession(asyncio.DatagramProtocol):
         self.remote = options.connect
         self.address: Address | None = None  # our own, once the socket is open
         self._heard_at = self._greeted_at = -1e9
+        self._caller: Address | None = None  # who greeted us and has not been met yet
         self._cipher: Cipher | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hung_up = False
@@ -195,6 +197,7 @@ class CallSession(asyncio.DatagramProtocol):
                 self._hello(data, addr[:2], now)
             elif self._cipher is None:
                 self.refused["before the hello"] += 1
+                self._remind(addr[:2], now)
             elif is_rtcp(data):
                 self._rtcp(self._cipher.unprotect_rtcp(data), now)
                 self.admitted["rtcp"] += 1
@@ -205,6 +208,12 @@ class CallSession(asyncio.DatagramProtocol):
             self.refused[str(reason)] += 1
         except InputError:
             self.refused["malformed"] += 1
+
+    def _remind(self, addr: Address, now: float) -> None:
+        """The other end has met us and speaks, so the hello that would tell us was lost: ask for it again."""
+        if addr == self._caller and now - self._greeted_at >= REMIND:
+            self._greeted_at = now
+            self._send_to(self.meeting.hello(), addr)
 
     def _hear(self, addr: Address, now: float) -> None:
         """Something real has come. Encrypted, it may tell of a new address, which no stranger can make up."""
@@ -223,6 +232,7 @@ class CallSession(asyncio.DatagramProtocol):
                 self.note(str(error))
             return
         self.admitted["hello"] += 1
+        self._caller = addr
         if met.new or (met.fresh and self.options.key is None):
             self.remote = addr
             self._heard_at = now
