@@ -133,10 +133,12 @@ def test_contestants_have_one_payload(common):
     args = Namespace(
         transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True, spacing="80ms"
     )
-    found: list[Any] = list(adaptive.contestants(args, "hold"))
+    found: list[Any] = list(adaptive.contestants(args, "hold", Corpus("speech", ()), [Weather("uniform", 0.1)]))
     assert found[0].name == "adaptive"
-    assert found[-1].name == "full duplication"
-    masks = [Mask(system.spec.codebooks, system.spec.copies) for system in found[1:]]
+    assert found[-1].name == "adaptive, without copies"
+    assert not found[-1].protected
+    assert found[-2].name == "full duplication"
+    masks = [Mask(system.spec.codebooks, system.spec.copies) for system in found[1:-1]]
     assert {mask.transmissions for mask in masks} == {12}
     assert masks[-1] == Mask(6, 6)
     rates = [link_systems.payload_bps(common[-1], mask) for mask in masks]

@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 
 from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_transformer import RQTransformer
+from semaphone.training import controller_start
 from semaphone.training.controller import (
     ControllerTrainer,
     ControllerTraining,
@@ -103,14 +104,15 @@ def test_draws_cover_what_was_asked_for(material):
     assert 1 <= float(batch.rate.min()) < 3 < 14 < float(batch.rate.max()) <= 16
 
 
-def test_a_run_begins_sensibly_but_a_resumed_one_goes_on(parts, material, tmp_path):
-    c = replace(C, start=3)
-    first = ControllerTrainer(c, parts, material, tmp_path)
-    assert first.begun is not None
+def test_a_run_begins_sensibly_but_a_resumed_one_goes_on(parts, material, tmp_path, monkeypatch):
+    monkeypatch.setattr(controller_start, "TELL", 3)
+    c, told = replace(C, start=7), []
+    first = ControllerTrainer(c, parts, material, tmp_path, lambda step, row: told.extend(row))
+    assert told == ["beginning, 3", "beginning, 6"]
     first.advance()
     first.save()
-    again = ControllerTrainer(c, parts, material, tmp_path)
-    assert again.begun is None
+    again = ControllerTrainer(c, parts, material, tmp_path, lambda step, row: told.extend(row))
+    assert len(told) == 2
     assert all(torch.equal(a, b) for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True))
 
 

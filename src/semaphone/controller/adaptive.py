@@ -107,10 +107,10 @@ class AdaptiveState(NamedTuple):
     empty: int  # talking chunks in a row of which nothing was sent
 
 
-def mask_at(rate: float, *, importance: tuple[float, float], num_codebooks: int) -> Mask:
+def mask_at(rate: float, *, importance: tuple[float, float], num_codebooks: int, copies: bool = True) -> Mask:
     """Eqs 5-6 for one chunk: I = (I_s, I_c) and L → the lengths of both prefix masks, ⌊L I⌋ up to N_Q."""
     s, c = (min(math.floor(rate * i), num_codebooks) for i in importance)
-    return Mask(s, c)
+    return Mask(s, c) if copies else Mask(max(s, c), 0)
 
 
 def never_empty(mask: Mask, empty: int, longest: int) -> tuple[Mask, int]:
@@ -126,15 +126,23 @@ def never_empty(mask: Mask, empty: int, longest: int) -> tuple[Mask, int]:
 class AdaptiveController:
     """The model as a `Controller` with a constant L, and as a `Scalable` that leaves L open."""
 
-    def __init__(self, model: ControllerModel, rate: float | None = None, longest_empty: int = 1) -> None:
-        """`rate` is L (default: the number of codebooks); `longest_empty` is one less than a block has chunks."""
+    def __init__(
+        self, model: ControllerModel, rate: float | None = None, longest_empty: int = 1, copies: bool = True
+    ) -> None:
+        """`rate` is L (default: the number of codebooks); `longest_empty` is one less than a block has chunks.
+
+        Without `copies` no token goes twice, as in the paper's ablation.
+        """
         self.model = model.eval().requires_grad_(False)
         self.rate = float(model.config.num_codebooks if rate is None else rate)
         if not 0 < self.rate < 1e6:
             raise InputError(f"The rate L of a controller is above 0, not {self.rate:g}.")
-        self._longest = longest_empty
+        self.longest_empty, self.copies = longest_empty, copies
 
-    name = "adaptive"
+    @property
+    def name(self) -> str:
+        """See `Scalable.name`."""
+        return "adaptive" if self.copies else "adaptive without copies"
 
     def __str__(self) -> str:
         return f"{self.name}, L = {self.rate:g}"
@@ -155,15 +163,22 @@ class AdaptiveController:
         """See `Controller.step`."""
         before = state or AdaptiveState(None, 0)
         demands, model = self.demands(latents, losses, before.model)
-        masks, empty = [], before.empty
+        masks, empty = self.masks(demands, self.rate, before.empty, talking)
+        return silenced(masks, talking), AdaptiveState(model, empty)
+
+    def masks(
+        self, demands: Sequence[Demand], rate: float, empty: int = 0, talking: Sequence[bool] | None = None
+    ) -> tuple[list[Mask], int]:
+        """What chunks get that ask for this at the rate L, after `empty` ones of which nothing was sent."""
+        masks = []
         for i, demand in enumerate(demands):
-            mask = demand(self.rate)
+            mask = demand(rate)
             if talking is None or talking[i]:
-                mask, empty = never_empty(mask, empty, self._longest)
+                mask, empty = never_empty(mask, empty, self.longest_empty)
             else:
                 empty = 0
             masks.append(mask)
-        return silenced(masks, talking), AdaptiveState(model, empty)
+        return masks, empty
 
     @torch.inference_mode()
     def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
@@ -172,7 +187,8 @@ class AdaptiveController:
         importance, state = self.model(latents.T[None].float(), p, state)
         importance = importance.clamp(min=LEAST)  # so that a high L can lift anything
         found: list[Demand] = [
-            partial(mask_at, importance=(s, c), num_codebooks=self.num_codebooks) for s, c in importance[0].tolist()
+            partial(mask_at, importance=(s, c), num_codebooks=self.num_codebooks, copies=self.copies)
+            for s, c in importance[0].tolist()
         ]
         return found, state
 

@@ -3,21 +3,28 @@
     semaphone experiment adaptive --data recordings/ --out results/ [--transmissions 12] [--jobs 2]
 
 All have the same average payload and meet the same losses: the adaptive controller, every fixed way of spending so
-many transmissions a chunk on codebooks and copies, and full duplication. The best fixed one is chosen for each point
-in hindsight, by its PLCMOS. From 20 % loss on PLCMOS must be better (paired, 95 % bootstrap intervals); below, it may
-be 0.05 and the word error rate one point worse at the most.
+many transmissions a chunk on codebooks and copies, and full duplication. The controller has one L for each weather,
+with which its average payload over all recordings is that of the others (matching.py); with `--dtx` it keeps that
+payload within each recording instead. The best fixed mask is chosen for each point in hindsight, by its PLCMOS. From
+20 % loss on PLCMOS must be better (paired, 95 % bootstrap intervals); below, it may be 0.05 and the word error rate one
+point worse at the most. Beside them stand the paper's ablations (Fig 7): the same without language model, and
+without copies.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options, points
+from semaphone.experiments.matching import matched
 from semaphone.experiments.study import Corpus, Measured, Study, in_both_weathers, run_study, within
 
 if TYPE_CHECKING:
+    from semaphone.controller.base import Mask
     from semaphone.experiments.options import Weather
     from semaphone.experiments.systems import System
 
@@ -27,13 +34,14 @@ METRICS = ("plcmos", "wer", "phone_error_rate")
 FROM = 0.2  # the loss rate from which PLCMOS must be better
 WORSE_PLCMOS, WORSE_WER = 0.05, 0.01  # what it may be worse by below that
 TRANSMISSIONS = 12  # a chunk, copies included: an even number, so that full duplication has the same rate
+ABLATION = "adaptive, without a part"  # family of the systems that are not judged
 PICTURES = in_both_weathers("adaptive", "At one payload: quality", METRICS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the experiment."""
     options.add_corpus_options(parser)
-    options.add_link_options(parser)
+    options.add_link_options(parser, dtx=False)
     parser.add_argument(
         "--transmissions",
         type=options.count,
@@ -54,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     metrics = options.metrics_of(args, METRICS)
     recovery = options.recovery_of(args)
     losses = options.losses_of(args, LOSSES, QUICK_LOSSES)
-    systems = contestants(args, recovery)
+    weathers = [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses]
+    systems = contestants(args, recovery, corpus, weathers)
     about = [
         f"{args.transmissions} transmissions of tokens a chunk, spent on codebooks (S) and copies (C), and the "
         f"adaptive controller at their payload. Recovery: {recovery}.",
@@ -65,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             "Adaptive against fixed",
             about,
             systems,
-            [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses],
+            weathers,
             [corpus],
             metrics,
             within(PICTURES, metrics),
@@ -75,32 +84,44 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def contestants(args: argparse.Namespace, recovery: str) -> list[System]:
-    """The adaptive controller first, then the fixed masks; full duplication is the last."""
-    from semaphone.controller.base import Mask
-
-    half, most = args.transmissions // 2, link_systems.info_of(args).num_codebooks
-    if half > most:
-        raise InputError(f"{args.transmissions} transmissions are more than twice the codec's {most} codebooks.")
-    masks = [Mask(args.transmissions - copies, copies) for copies in range(half + 1)]
-    masks = [mask for mask in masks if mask.sent <= most]
-    if len(masks) > 4:  # every other one, and full duplication
-        masks = sorted({*masks[::2], masks[-1]}, key=lambda mask: mask.twice)
-    found: list[System] = [
-        link_systems.adaptive(args, recovery, link_systems.payload_bps(args.codec, masks[-1]), "adaptive")
-    ]
+def contestants(args: argparse.Namespace, recovery: str, corpus: Corpus, weathers: Sequence[Weather]) -> list[System]:
+    """The adaptive controller first, then the fixed masks, full duplication last of them, then the ablations."""
+    masks = fixed_masks(args.transmissions, link_systems.info_of(args).num_codebooks)
+    target = link_systems.payload_bps(args.codec, masks[-1])
+    ours = link_systems.adaptive(args, recovery, target if args.dtx else None, "adaptive")
+    channels = [weather.specification for weather in weathers]
+    bare = replace(ours, name="adaptive, without copies", family=ABLATION, protected=False)
+    if not args.dtx:
+        ours, bare = (matched(one, channels, corpus.recordings, target, args.seed) for one in (ours, bare))
+    found: list[System] = [ours]
     for mask in masks:
         name = f"fixed S={mask.sent}, C={mask.twice}"
         found.append(link_systems.fixed(args, recovery, mask, name if mask is not masks[-1] else "full duplication"))
-    return found
+    if recovery not in ("hold", "none"):
+        found.append(replace(ours, name="adaptive, without language model (hold)", family=ABLATION, recovery="hold"))
+    return [*found, bare]
+
+
+def fixed_masks(transmissions: int, most: int) -> list[Mask]:
+    """Ways of spending so many transmissions on codebooks and copies, four or five; full duplication is the last."""
+    from semaphone.controller.base import Mask
+
+    half = transmissions // 2
+    if half > most:
+        raise InputError(f"{transmissions} transmissions are more than twice the codec's {most} codebooks.")
+    masks = [Mask(transmissions - copies, copies) for copies in range(half + 1)]
+    masks = [mask for mask in masks if mask.sent <= most]
+    if len(masks) > 4:  # every other one, and full duplication
+        masks = sorted({*masks[::2], masks[-1]}, key=lambda mask: mask.twice)
+    return masks
 
 
 def verdicts(measured: Measured) -> list[str]:
     """A sentence a point, and one about all."""
-    ours, fixed = measured.study.systems[0], measured.study.systems[1:]
+    ours, *fixed = (system for system in measured.study.systems if system.family != ABLATION)
     sentences, met = [], []
     for weather in {w.specification: w for w in measured.study.weathers}.values():
-        good, sentence = _verdict(measured, ours, list(fixed), weather)
+        good, sentence = _verdict(measured, ours, fixed, weather)
         met.append(good)
         sentences.append(sentence)
     whole = "met" if all(met) else f"not met at {met.count(False)} of {len(met)} points"

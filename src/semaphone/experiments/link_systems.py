@@ -57,13 +57,13 @@ def why_no_adaptive(args: argparse.Namespace) -> str:
     return ""
 
 
-def adaptive(args: argparse.Namespace, recovery: str, bitrate: float, name: str = "") -> LinkSystem:
-    """The link with the adaptive controller at an average payload in bit/s."""
+def adaptive(args: argparse.Namespace, recovery: str, bitrate: float | None, name: str = "") -> LinkSystem:
+    """The link with the adaptive controller at an average payload in bit/s; None: `matched` will find its L."""
     from semaphone.controller.registry import ControllerSpec
     from semaphone.link.feedback import Feedback
 
     codec = info_of(args).name
-    name = name or f"{codec} adaptive {bitrate / 1000:.2f} kbit/s"
+    name = name or f"{codec} adaptive {(bitrate or 0) / 1000:.2f} kbit/s"
     spec = ControllerSpec(args.adaptive, bitrate=bitrate)
     told = Feedback(args.feedback)
     apart = options.spacing_of(args)

@@ -78,8 +78,8 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, metavar="FILE", help="rows to go on from (default: in --out)")
 
 
-def add_link_options(parser: argparse.ArgumentParser) -> None:
-    """The link."""
+def add_link_options(parser: argparse.ArgumentParser, dtx: bool = True) -> None:
+    """The link; `dtx`: are pauses left out if nobody says?"""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
     parser.add_argument("--recovery", help="lm, hold, none or a file of weights (default: lm if there)")
     add_spacing_option(parser)
@@ -98,8 +98,8 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtx",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="with the adaptive controller pauses are not sent (default)",
+        default=dtx,
+        help=f"with the adaptive controller pauses are not sent (default: they are {'not' if dtx else 'sent'})",
     )
 
 

@@ -10,7 +10,7 @@ A system is a small description that travels to worker processes; what it stands
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,10 @@ from semaphone.errors import InputError
 from semaphone.experiments.digests import digest_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from semaphone.audio import Samples
     from semaphone.channel.erasure import ErasureChannel
     from semaphone.codec.base import Codec
-    from semaphone.controller.base import Controller, Demand, LinkLoss, Scalable
+    from semaphone.controller.base import Controller
     from semaphone.controller.registry import ControllerSpec
     from semaphone.link.feedback import Feedback
     from semaphone.link.simulate import Link
@@ -76,6 +74,7 @@ class LinkSystem(System):
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
     feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
     dtx: bool = False  # pauses are not sent
+    levels: tuple[tuple[str, float], ...] = ()  # L by channel, in place of a bit rate (matching.py)
 
     def identity(self, channel: ErasureChannel) -> dict[str, Any]:
         """See `System.identity`."""
@@ -119,8 +118,11 @@ class LinkSystem(System):
 
         codec = codec_named(self.codec)
         form = padded(self.spec, codec.info, form_named(self.codec, self.spacing))
+        spec = self.spec
+        if self.levels:
+            spec = replace(spec, bitrate=None, rate=dict(self.levels)[str(channel)])
         if self.transmissions is None:
-            controller = controller_named(self.spec, self.codec, form)
+            controller = controller_named(spec, self.codec, form)
         else:
             controller = told_controller(self.transmissions, form, channel)
         if not self.protected:
@@ -150,37 +152,17 @@ def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChan
 
 def unprotected(controller: Controller, form: PacketFormat) -> Controller:
     """The same controller at the same rate, but no token goes twice (the paper's "w/o UEP")."""
+    from semaphone.controller.adaptive import AdaptiveController
     from semaphone.controller.base import FixedController
     from semaphone.controller.rate import RateControl
 
     if isinstance(controller, FixedController):
         return FixedController(min(controller.codebooks + controller.copies, form.num_codebooks))
-    if isinstance(controller, RateControl):
-        return RateControl(WithoutCopies(controller.controller), controller.target, form)
+    model = controller.controller if isinstance(controller, RateControl) else controller
+    if isinstance(model, AdaptiveController):
+        model = AdaptiveController(model.model, model.rate, model.longest_empty, copies=False)
+        return RateControl(model, controller.target, form) if isinstance(controller, RateControl) else model
     raise InputError(f"The controller {controller} cannot go without copies at the same rate.")
-
-
-class WithoutCopies:
-    """A scalable controller whose copies are not sent."""
-
-    def __init__(self, controller: Scalable) -> None:
-        self.controller = controller
-
-    @property
-    def name(self) -> str:
-        """See `Scalable.name`."""
-        return f"{self.controller.name} without copies"
-
-    def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
-        """See `Scalable.demands`."""
-        demands, state = self.controller.demands(latents, losses, state)
-        return [_once(demand) for demand in demands], state
-
-
-def _once(demand: Demand) -> Demand:
-    from semaphone.controller.base import Mask
-
-    return lambda rate: Mask(demand(rate).sent, 0)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class ControllerTraining:
     crop: int = 50  # chunks of 80 ms that controller and recovery read, 4 s
     window: int = 12  # chunks of each crop that are recovered
     heard: int = 6  # crops a step whose window is rendered, too
-    start: int = 400  # steps before the first, in which the network learns to begin sensibly (controller_start.py)
+    start: int = 1_500  # steps before the first, in which the network learns to begin sensibly (controller_start.py)
     budgets: tuple[float, float] = (2.0, 24.0)  # transmissions a chunk, uniform between the two; 0, 0: a price instead
     gamma: float = 0.3  # γ of eq 20: what a transmission costs where there is no budget
     semantic: float = 10.0  # λ of the semantic token; the first acoustic one has 1
@@ -291,13 +291,19 @@ class Losses:
 class ControllerTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
-    def __init__(self, c: ControllerTraining, parts: Parts, material: Material, out: Path) -> None:
+    def __init__(
+        self,
+        c: ControllerTraining,
+        parts: Parts,
+        material: Material,
+        out: Path,
+        report: Report = lambda step, row: None,
+    ) -> None:
         """Raises InputError if the parts do not fit each other, or a checkpoint in `out` is of another run."""
         check_parts(c, parts, material)
         torch.set_flush_denormal(True)
         torch.manual_seed(c.seed)
         self.c, self.parts, self.material, self.out = c, parts, material, out
-        self.begun: float | None = None  # how far from its first targets the network began
         parts.recovery.eval().requires_grad_(False)
         info = parts.info
         self.net = ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint))
@@ -305,7 +311,8 @@ class ControllerTrainer:
         out.mkdir(parents=True, exist_ok=True)
         resumed = (out / STATE).exists()
         if c.start and not resumed:
-            self.begun = start(self.net, material, c.start, np.random.default_rng([c.seed, 1]))
+            rng = np.random.default_rng([c.seed, 1])
+            start(self.net, material, c.start, rng, tell=lambda step, far: report(0, {f"beginning, {step}": far}))
         self.losses = Losses(self.net, parts, c)
         self.step = 0
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
@@ -417,9 +424,7 @@ def train_controller(
 
     Writes log.jsonl, checkpoint.pt and nano-controller.safetensors (averaged weights); returns the latter's path.
     """
-    trainer = ControllerTrainer(c, parts, material, out)
-    if trainer.begun is not None:
-        report(0, {"start": trainer.begun})
+    trainer = ControllerTrainer(c, parts, material, out, report)
     last = c.steps if until is None else min(until, c.steps)
 
     def look(step: int) -> dict[str, Any] | None:
