@@ -28,13 +28,13 @@ CHANNELS = ["none", "uniform:0.3"]
 
 @pytest.fixture
 def system(tmp_path):
-    codec, weights = str(tmp_path / "tiny.safetensors"), str(tmp_path / "controller.safetensors")
+    codec, weights = tmp_path / "tiny.safetensors", tmp_path / "controller.safetensors"
     save_nano(tiny_model(), codec, {})
-    info = codec_named(codec).info
+    info = codec_named(str(codec)).info
     torch.manual_seed(0)
     model = ControllerModel(ControllerConfig(info.latent_dim, info.num_codebooks, info.fingerprint))
     save_controller(model, weights)
-    return LinkSystem("ours", "ours", codec, "hold", ControllerSpec(weights), feedback=Feedback())
+    return LinkSystem("ours", "ours", str(codec), "hold", ControllerSpec(str(weights)), feedback=Feedback())
 
 
 @pytest.fixture

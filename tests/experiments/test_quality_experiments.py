@@ -131,7 +131,13 @@ def test_the_bar_of_the_adaptive_controller():
 
 def test_contestants_have_one_payload(common):
     args = Namespace(
-        transmissions=12, codec=common[-1], adaptive="adaptive", feedback="oracle", dtx=True, spacing="80ms"
+        transmissions=12,
+        codec=common[-1],
+        adaptive="adaptive",
+        feedback="oracle",
+        dtx=True,
+        spacing="80ms",
+        ablations=True,
     )
     found: list[Any] = list(adaptive.contestants(args, "hold", Corpus("speech", ()), [Weather("uniform", 0.1)]))
     assert found[0].name == "adaptive"

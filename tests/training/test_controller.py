@@ -106,7 +106,8 @@ def test_draws_cover_what_was_asked_for(material):
 
 def test_a_run_begins_sensibly_but_a_resumed_one_goes_on(parts, material, tmp_path, monkeypatch):
     monkeypatch.setattr(controller_start, "TELL", 3)
-    c, told = replace(C, start=7), []
+    c = replace(C, start=7)
+    told: list[str] = []
     first = ControllerTrainer(c, parts, material, tmp_path, lambda step, row: told.extend(row))
     assert told == ["beginning, 3", "beginning, 6"]
     first.advance()

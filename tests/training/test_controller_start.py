@@ -62,4 +62,4 @@ def test_a_fresh_network_learns_to_begin_there():
     sent, twice = importance[0].T.detach().numpy()
     assert np.corrcoef(sent, talk.level)[0, 1] > 0.8
     calm, _ = net(torch.from_numpy(talk.latents)[None], torch.zeros(1, 200))
-    assert 3 * calm[0, :, 1].mean() < twice.mean()
+    assert 2 * calm[0, :, 1].mean() < twice.mean()
