@@ -41,13 +41,19 @@ PICTURES = in_both_weathers("adaptive", "At one payload: quality", METRICS)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the experiment."""
     options.add_corpus_options(parser)
-    options.add_link_options(parser, dtx=False)
+    options.add_link_options(parser)
     parser.add_argument(
         "--transmissions",
         type=options.count,
         default=TRANSMISSIONS,
         metavar="L",
         help=f"of tokens a chunk, copies included; an even number (default {TRANSMISSIONS})",
+    )
+    parser.add_argument(
+        "--ablations",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also without language model, and without copies (default)",
     )
     options.add_loss_options(parser, LOSSES)
 
@@ -92,11 +98,14 @@ def contestants(args: argparse.Namespace, recovery: str, corpus: Corpus, weather
     channels = [weather.specification for weather in weathers]
     bare = replace(ours, name="adaptive, without copies", family=ABLATION, protected=False)
     if not args.dtx:
-        ours, bare = (matched(one, channels, corpus.recordings, target, args.seed) for one in (ours, bare))
+        ours = matched(ours, channels, corpus.recordings, target, args.seed)
+        bare = matched(bare, channels, corpus.recordings, target, args.seed) if args.ablations else bare
     found: list[System] = [ours]
     for mask in masks:
         name = f"fixed S={mask.sent}, C={mask.twice}"
         found.append(link_systems.fixed(args, recovery, mask, name if mask is not masks[-1] else "full duplication"))
+    if not args.ablations:
+        return found
     if recovery not in ("hold", "none"):
         found.append(replace(ours, name="adaptive, without language model (hold)", family=ABLATION, recovery="hold"))
     return [*found, bare]

@@ -34,9 +34,12 @@ def payload_bps(codec: str, mask: Mask) -> float:
 
 
 def controllers_of(args: argparse.Namespace) -> list[str]:
-    """The controllers that are asked for, or all that are there. Raises InputError for one that is not."""
+    """The controllers that are asked for, or all that are there (for a quick look the fixed one).
+
+    Raises InputError for one that is not there.
+    """
     if args.controllers is None:
-        return ["fixed"] + (["adaptive"] if not why_no_adaptive(args) else [])
+        return ["fixed"] + (["adaptive"] if not args.quick and not why_no_adaptive(args) else [])
     names = [name for name in args.controllers.split(",") if name]
     for name in names:
         if name not in CONTROLLERS:
@@ -58,7 +61,10 @@ def why_no_adaptive(args: argparse.Namespace) -> str:
 
 
 def adaptive(args: argparse.Namespace, recovery: str, bitrate: float | None, name: str = "") -> LinkSystem:
-    """The link with the adaptive controller at an average payload in bit/s; None: `matched` will find its L."""
+    """The link with the adaptive controller at an average payload in bit/s; None: `matched` will find its L.
+
+    At a bit rate pauses are not sent unless the options say so.
+    """
     from semaphone.controller.registry import ControllerSpec
     from semaphone.link.feedback import Feedback
 
@@ -67,8 +73,9 @@ def adaptive(args: argparse.Namespace, recovery: str, bitrate: float | None, nam
     spec = ControllerSpec(args.adaptive, bitrate=bitrate)
     told = Feedback(args.feedback)
     apart = options.spacing_of(args)
+    dtx = bitrate is not None if args.dtx is None else args.dtx
     family = f"{codec} adaptive"
-    return LinkSystem(name, family, args.codec, recovery, spec, spacing=apart, feedback=told, dtx=args.dtx)
+    return LinkSystem(name, family, args.codec, recovery, spec, spacing=apart, feedback=told, dtx=dtx)
 
 
 def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family: str = "") -> LinkSystem:

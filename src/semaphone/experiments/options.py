@@ -78,13 +78,15 @@ def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, metavar="FILE", help="rows to go on from (default: in --out)")
 
 
-def add_link_options(parser: argparse.ArgumentParser, dtx: bool = True) -> None:
-    """The link; `dtx`: are pauses left out if nobody says?"""
+def add_link_options(parser: argparse.ArgumentParser) -> None:
+    """The link."""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
     parser.add_argument("--recovery", help="lm, hold, none or a file of weights (default: lm if there)")
     add_spacing_option(parser)
     parser.add_argument(
-        "--controllers", metavar="LIST", help="fixed,adaptive: what decides how much is sent (default: those there)"
+        "--controllers",
+        metavar="LIST",
+        help="fixed,adaptive: what decides how much is sent (default: those there; for a quick look fixed)",
     )
     parser.add_argument(
         "--adaptive", default="adaptive", metavar="FILE", help="weights of the adaptive controller (default: shipped)"
@@ -98,8 +100,7 @@ def add_link_options(parser: argparse.ArgumentParser, dtx: bool = True) -> None:
     parser.add_argument(
         "--dtx",
         action=argparse.BooleanOptionalAction,
-        default=dtx,
-        help=f"with the adaptive controller pauses are not sent (default: they are {'not' if dtx else 'sent'})",
+        help="with the adaptive controller pauses are not sent (default, but in `adaptive` they are)",
     )
 
 
