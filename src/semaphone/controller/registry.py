@@ -127,6 +127,8 @@ def load_controller(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -
 def _adaptive(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -> AdaptiveController:
     from semaphone.controller.adaptive import AdaptiveController, load
 
+    if spec.kind == "adaptive" and not weights_for(info):
+        raise InputError(f"There are no weights for the adaptive controller of this codec, {info.name}.")
     path = WEIGHTS if spec.kind == "adaptive" else Path(spec.kind or "")
     if not path.is_file():
         raise InputError(f"There are no weights for the adaptive controller at {path}.")

@@ -56,7 +56,7 @@ def why_no_adaptive(args: argparse.Namespace) -> str:
     try:
         adaptive(args, "hold", 1500.0).link(parse_channel("none"))
     except SemaphoneError as error:
-        return f"There is no adaptive controller for this codec: {error}"
+        return str(error)
     return ""
 
 
