@@ -27,7 +27,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--controller",
         metavar="NAME",
-        help="adaptive (default, if there are weights), budget, fixed or a file of weights",
+        help="fixed (8 codebooks, 2 copies; the default, so that all weathers have one rate), adaptive, budget or a file "
+        "of weights",
     )
     parser.add_argument("--bitrate", type=_link.whole, metavar="BPS", help="payload of adaptive and budget")
     parser.add_argument("--seed", type=_link.whole, default=7, help="the same seed loses the same packets")
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     with console.status("speaking") as status:
         own = args.input is not None
         speech = read_audio(args.input, RATE)[: LONGEST * RATE] if own else spoken()
-        spec = ControllerSpec(args.controller, bitrate=args.bitrate)
+        spec = ControllerSpec(args.controller or ("fixed" if args.bitrate is None else None), bitrate=args.bitrate)
         text = None if own else TEXT
         demo = Demo(Path(args.out), speech, text, codec=args.codec, controller=spec, seed=args.seed)
 
