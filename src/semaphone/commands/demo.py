@@ -27,8 +27,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--controller",
         metavar="NAME",
-        help="fixed (8 codebooks, 2 copies; the default, so that all weathers have one rate), adaptive, budget or a file "
-        "of weights",
+        help="fixed (8 codebooks, 2 copies; the default, so that all weathers have one rate), adaptive, budget or a "
+        "file of weights",
     )
     parser.add_argument("--bitrate", type=_link.whole, metavar="BPS", help="payload of adaptive and budget")
     parser.add_argument("--seed", type=_link.whole, default=7, help="the same seed loses the same packets")
