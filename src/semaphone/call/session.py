@@ -84,7 +84,7 @@ class CallSession(asyncio.DatagramProtocol):
         self.remote = options.connect
         self.address: Address | None = None  # our own, once the socket is open
         self._heard_at = self._greeted_at = -1e9
-        self._caller: Address | None = None  # who greeted us and has not been met yet
+        self._caller: Address | None = None  # who greeted us last
         self._cipher: Cipher | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hung_up = False

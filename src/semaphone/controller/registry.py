@@ -17,7 +17,7 @@ from semaphone.controller.base import Controller, FixedController, Mask
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
-    from semaphone.controller.adaptive import AdaptiveController
+    from semaphone.controller.adaptive import AdaptiveController, ControllerModel
     from semaphone.packet.format import PacketFormat
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "nano-controller.safetensors"
@@ -62,15 +62,19 @@ def default_kind(spec: ControllerSpec, info: CodecInfo) -> str:
 
 def weights_for(info: CodecInfo) -> bool:
     """Are there weights in the package for this codec's latents?"""
+    return _shipped(info) is not None
+
+
+def _shipped(info: CodecInfo) -> ControllerModel | None:
+    """The model in the package, if it reads this codec's latents."""
     if not WEIGHTS.is_file():
-        return False
+        return None
     from semaphone.controller.adaptive import load
 
     try:
-        load(WEIGHTS, info.fingerprint)
+        return load(WEIGHTS, info.fingerprint)
     except InputError:
-        return False
-    return True
+        return None
 
 
 def decided(spec: ControllerSpec, info: CodecInfo) -> ControllerSpec:
@@ -127,12 +131,16 @@ def load_controller(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -
 def _adaptive(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -> AdaptiveController:
     from semaphone.controller.adaptive import AdaptiveController, load
 
-    if spec.kind == "adaptive" and not weights_for(info):
-        raise InputError(f"There are no weights for the adaptive controller of this codec, {info.name}.")
-    path = WEIGHTS if spec.kind == "adaptive" else Path(spec.kind or "")
-    if not path.is_file():
+    path = Path(spec.kind or "")
+    if spec.kind == "adaptive":
+        shipped = _shipped(info)
+        if shipped is None:
+            raise InputError(f"There are no weights for the adaptive controller of this codec, {info.name}.")
+        model = shipped
+    elif path.is_file():
+        model = load(path, info.fingerprint)
+    else:
         raise InputError(f"There are no weights for the adaptive controller at {path}.")
-    model = load(path, info.fingerprint)
     if (model.config.latent_dim, model.config.num_codebooks) != (info.latent_dim, info.num_codebooks):
         raise InputError(f"The controller {path} is for a codec of other sizes than {info.name}.")
     return AdaptiveController(model, spec.rate, form.chunks_per_block - 1)

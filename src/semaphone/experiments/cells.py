@@ -39,8 +39,7 @@ class Cell:
     @property
     def weather(self) -> int:
         """The seed of the channel: the same for every system, another one for each recording and draw."""
-        name = f"{self.seed} {self.draw} {self.recording.name}"
-        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+        return weather_of(self.recording, self.seed, self.draw)
 
     @property
     def digest(self) -> str:
@@ -48,6 +47,12 @@ class Cell:
         recording = self.recording
         about = [self.identity, self.channel, self.weather, recording.digest, recording.text, recording.language]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
+
+
+def weather_of(recording: Recording, seed: int, draw: int = 0) -> int:
+    """The seed of a recording's channel; `seed` is that of the experiment."""
+    name = f"{seed} {draw} {recording.name}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
 
 
 def plan(

@@ -51,6 +51,7 @@ def matched(
     """
     from semaphone.channel.erasure import parse_channel
     from semaphone.commands._progress import progress
+    from semaphone.experiments.cells import weather_of
 
     levels: list[tuple[str, float]] = []
     with progress() as bar:
@@ -60,16 +61,10 @@ def matched(
             link = replace(system, levels=((str(channel), 1.0),)).link(channel)
             talks = []
             for recording in recordings:
-                talks.append(_asked(link, recording, system.codec, _weather(system, text, recording, seed)))
+                talks.append(_asked(link, recording, system.codec, weather_of(recording, seed)))
                 bar.advance(task)
             levels.append((str(channel), _level(link, talks, target)))
     return replace(system, levels=tuple(levels))
-
-
-def _weather(system: LinkSystem, channel: str, recording: Recording, seed: int) -> int:
-    from semaphone.experiments.cells import Cell
-
-    return Cell(system, channel, recording, seed, 0, "").weather
 
 
 def _asked(link: Link, recording: Recording, codec: str, weather: int) -> _Talk:
