@@ -53,18 +53,17 @@ def matched(
     from semaphone.commands._progress import progress
     from semaphone.experiments.cells import weather_of
 
-    levels: list[tuple[str, float]] = []
+    made = {text: parse_channel(text) for text in channels}
+    links = {text: replace(system, levels=((str(channel), 1.0),)).link(channel) for text, channel in made.items()}
+    talks: dict[str, list[_Talk]] = {text: [] for text in made}
     with progress() as bar:
-        task = bar.add_task(f"matching the rate of {system.name}", total=len(channels) * len(recordings))
-        for text in dict.fromkeys(channels):
-            channel = parse_channel(text)
-            link = replace(system, levels=((str(channel), 1.0),)).link(channel)
-            talks = []
-            for recording in recordings:
-                talks.append(_asked(link, recording, system.codec, weather_of(recording, seed)))
+        task = bar.add_task(f"matching the rate of {system.name}", total=len(made) * len(recordings))
+        for recording in recordings:
+            for text, link in links.items():
+                talks[text].append(_asked(link, recording, system.codec, weather_of(recording, seed)))
                 bar.advance(task)
-            levels.append((str(channel), _level(link, talks, target)))
-    return replace(system, levels=tuple(levels))
+    levels = tuple((str(channel), _level(links[text], talks[text], target)) for text, channel in made.items())
+    return replace(system, levels=levels)
 
 
 def _asked(link: Link, recording: Recording, codec: str, weather: int) -> _Talk:
