@@ -210,6 +210,33 @@ def test_copies_wait_for_the_packet_they_ride_in() -> None:
     assert got[2].payloads[1] == packets[3].payload
 
 
+def test_a_sliding_chunk_waits_for_its_other_half() -> None:
+    form = PacketFormat.named("sliding", 4, 32)
+    packets = talk(7, form)
+    buffer = JitterBuffer(JitterConfig(form, 16000), 7)
+    got = play(buffer, [(sent_at(i, form), p) for i, p in enumerate(packets) if i != 2], 2)
+    halves = [[payload is not None for payload in due.payloads] for due in got[:6]]
+    assert halves == [[True, True], [True, False], [False, True], [True, True], [True, True], [True, True]]
+    assert got[2].payloads[1] == packets[3].payload
+    assert got[0].deadline >= form.send_time(1)
+    assert buffer.losses.lost == 1
+
+
+def test_a_sliding_pause_is_known_from_its_first_packet() -> None:
+    form = PacketFormat.named("sliding", 4, 32)
+    packetizer, state, packets = Packetizer(form), None, []
+    for chunk in range(30):
+        more, state = packetizer.push(np.zeros(4, np.int64), (3, 1) if not 10 <= chunk < 20 else (0, 0), state)
+        packets += more
+    rtp = [RtpPacket(96, i, p.block * 1280, 7, p.payload) for i, p in enumerate(packets)]
+    # The first packet of the pause still carries half of the last words; the second one is lost.
+    arrivals = [(sent_at(i, form), p) for i, p in enumerate(rtp) if not 11 <= i < 20]
+    buffer = JitterBuffer(JitterConfig(form, 16000), 7)
+    got = play(buffer, arrivals, 3.0)
+    assert [due.silent for due in got[:30]] == [False] * 10 + [True] * 10 + [False] * 10
+    assert buffer.losses.lost == 0
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_whatever_arrives_blocks_leave_once_in_order_and_with_their_own_packets(data) -> None:

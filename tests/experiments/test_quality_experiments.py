@@ -136,6 +136,7 @@ def test_contestants_have_one_payload(common):
         adaptive="adaptive",
         feedback="oracle",
         dtx=True,
+        schedule="split",
         spacing="80ms",
         ablations=True,
     )
@@ -147,7 +148,7 @@ def test_contestants_have_one_payload(common):
     masks = [Mask(system.spec.codebooks, system.spec.copies) for system in found[1:-1]]
     assert {mask.transmissions for mask in masks} == {12}
     assert masks[-1] == Mask(6, 6)
-    rates = [link_systems.payload_bps(common[-1], mask) for mask in masks]
+    rates = [link_systems.payload_bps(args, mask) for mask in masks]
     assert max(rates) == pytest.approx(min(rates), rel=0.02)
     assert found[0].spec.bitrate == rates[-1]
     assert {system.spacing for system in found} == {0.08}

@@ -26,7 +26,7 @@ formats = st.builds(
 ).flatmap(
     lambda form: (
         st.just(form)
-        if form.schedule == "split"
+        if form.schedule != "bundle"
         else st.integers(0, 3).map(lambda distance: replace(form, copy_distance=distance))
     )
 )
@@ -96,7 +96,7 @@ def test_with_loss_what_arrives_is_right_and_what_does_not_is_known(talk, data) 
             assert received[: mask.sent].all()
         if not any(here):
             assert (got.status == UNKNOWN).all()
-        if form.schedule == "split" and any(here):
+        if form.schedule != "bundle" and any(here):
             np.testing.assert_array_equal(got.status[mask.sent :], UNSENT)
             assert set(got.status[: mask.sent]) <= {RECEIVED, LOST}
         if form.schedule == "bundle" and here == [False, True]:
@@ -233,6 +233,7 @@ def test_pairs_are_numbered() -> None:
     ("schedule", "rate", "block", "toc_bits", "sequences"),
     [
         ("split", 12.5, 0.16, 16, (6, 7)),
+        ("sliding", 12.5, 0.08, 15, (3, 4)),
         ("block", 6.25, 0.16, 17, (3, 4)),
         ("bundle:80ms", 12.5, 0.08, 9, (3, 4)),
         ("bundle:160ms", 6.25, 0.16, 17, (3, 4)),
@@ -250,8 +251,25 @@ def test_schedules(schedule, rate, block, toc_bits, sequences) -> None:
 def test_send_times() -> None:
     split = PacketFormat(16, 2048, spacing=0.08)
     assert [split.send_time(n) for n in range(4)] == pytest.approx([0.16, 0.24, 0.32, 0.40])
+    sliding = PacketFormat.named("sliding", 16, 2048)
+    assert [sliding.send_time(n) for n in range(4)] == pytest.approx([0.08, 0.16, 0.24, 0.32])
+    assert (split.copy_delay, sliding.copy_delay) == pytest.approx((0.08, 0.08))
     bundle = PacketFormat.named("bundle:320ms", 16, 2048)
     assert [bundle.send_time(n) for n in range(2)] == pytest.approx([0.32, 0.64])
+
+
+def test_sliding_packets_hold_halves_of_two_chunks() -> None:
+    form = PacketFormat.named("sliding", 16, 2048)
+    packets = send(form, np.arange(3 * 16).reshape(3, 16), [(5, 1), (4, 0), (3, 2)])
+    assert len(packets) == 4  # the last one holds what is left of the last chunk
+    carried = [parse(form, packet.payload).tokens for packet in packets]
+    assert carried == [(0, 2, 4), (16, 18, 0, 1, 3), (32, 33, 34, 17, 19), (32, 33)]
+    a, b = (Depacketizer(form).read(pair)[0] for pair in ([packets[0].payload, None], [None, packets[2].payload]))
+    assert list(a.status[:6]) == [RECEIVED, LOST, RECEIVED, LOST, RECEIVED, UNSENT]
+    assert list(b.status[:5]) == [LOST, RECEIVED, LOST, RECEIVED, UNSENT]
+    other = send(form, np.arange(3 * 16).reshape(3, 16), [(4, 1), (4, 0), (3, 2)])
+    with pytest.raises(PacketError, match=r"^The two packets of a block disagree about what was sent\.$"):
+        Depacketizer(form).read([packets[0].payload, other[1].payload])
 
 
 def test_copies_ride_later() -> None:
@@ -294,6 +312,7 @@ def test_golden_payloads() -> None:
 
     assert hexes(PacketFormat(8, 2048)) == GOLDEN["split"]
     assert hexes(PacketFormat(16, 2048, loss_report=True), 0.125) == GOLDEN["split, 16 codebooks, loss report"]
+    assert hexes(PacketFormat.named("sliding", 8, 2048)) == GOLDEN["sliding"]
     assert hexes(PacketFormat.named("block", 8, 2048)) == GOLDEN["block"]
     assert hexes(PacketFormat.named("bundle:80ms", 8, 2048, copy_distance=0)) == GOLDEN["bundle:80ms without copies"]
 
@@ -301,6 +320,7 @@ def test_golden_payloads() -> None:
 GOLDEN = {
     "split": ["1f5002008027ff4000", "9f500200e000"],
     "split, 16 codebooks, loss report": ["069919002008027ff400", "86991900200e0000"],
+    "sliding": ["3de0040180", "233ffd000010040100", "00d000"],
     "block": ["62b80100400c027ff8008000", "004801"],
     "bundle:80ms without copies": ["400200801804", "3fff001000"],
 }
@@ -333,7 +353,16 @@ def test_wrong_chunks() -> None:
         ({"schedule": "bundle", "chunks_per_packet": 3}, "A bundle has 1, 2 or 4 chunks, not 3."),
         ({"schedule": "bundle", "spacing": 0.1}, "A bundle is one packet, so there is no spacing."),
         ({"schedule": "bundle", "copy_distance": 16}, "Copies ride up to 15 packets later, not 16."),
-        ({"schedule": "pairs"}, "A schedule is split or bundle, not 'pairs'."),
+        ({"schedule": "sliding", "chunks_per_packet": 2}, "A sliding schedule has one packet a chunk."),
+        (
+            {"schedule": "sliding", "copy_distance": 1},
+            "In a sliding schedule copies ride in the next packet, not in a later one.",
+        ),
+        (
+            {"schedule": "sliding", "spacing": 0.08},
+            "The packets of a sliding schedule leave chunk by chunk, so there is no spacing.",
+        ),
+        ({"schedule": "pairs"}, "A schedule is split, sliding or bundle, not 'pairs'."),
         ({"constant_size": 5000}, "A payload has up to 1200 bytes, not 5000."),
     ],
 )
@@ -344,7 +373,7 @@ def test_wrong_formats(options, sentence) -> None:
 
 
 def test_wrong_schedule() -> None:
-    with pytest.raises(InputError, match="is not known; there are split, block, bundle:80ms, "):
+    with pytest.raises(InputError, match="is not known; there are split, sliding, block, bundle:80ms, "):
         PacketFormat.named("weekly", 16, 2048)
 
 
@@ -359,6 +388,6 @@ def test_sizes_are_known_beforehand(talk):
         by_block[packet.block] = (*by_block.get(packet.block, ()), len(packet.payload))
     for block, sizes in by_block.items():
         own = blocks[block] if block < len(blocks) else [Mask(0, 0)] * chunks
-        earlier = block - form.copy_distance
-        copied = blocks[earlier] if form.copy_distance and 0 <= earlier < len(blocks) else ()
+        earlier = block - form.reach
+        copied = blocks[earlier] if form.reach and 0 <= earlier < len(blocks) else ()
         assert form.sizes(own, copied) == sizes

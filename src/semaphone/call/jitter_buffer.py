@@ -84,7 +84,8 @@ class Due:
 class _Held:
     payload: bytes
     arrival: float
-    empty: bool  # no token is in it
+    empty: bool  # its own block has no token
+    quiet_before: bool  # it says that the block before has none
 
 
 class JitterBuffer:
@@ -161,8 +162,9 @@ class JitterBuffer:
         halves = self._store.setdefault(block, [None] * form.packets_per_block)
         if halves[payload.half] is not None:
             return Arrival.DUPLICATE
-        empty = not payload.tokens and not any(mask.sent for mask in payload.masks)
-        halves[payload.half] = _Held(packet.payload, arrival, empty)
+        empty = not any(mask.sent for mask in payload.masks[: form.chunks_per_block])
+        quiet_before = form.schedule == "sliding" and not payload.masks[1].sent
+        halves[payload.half] = _Held(packet.payload, arrival, empty, quiet_before)
         return Arrival.ACCEPTED
 
     def _plausible(self, transit: float) -> bool:
@@ -247,10 +249,10 @@ class JitterBuffer:
         config, form, block = self.config, self.config.form, self._next
         own = self._store.get(block) or [None] * form.packets_per_block
         held = list(own)
-        if form.copy_distance:
-            held += self._store.get(block + form.copy_distance) or [None]
+        if form.reach:
+            held += self._store.get(block + form.reach) or [None]
         missing = not any(held)
-        silent = self._silence(own, missing)
+        silent = self._silence(own, held[len(own) :], missing)
         change = self._target() - self._offset
         play_at = deadline + self.margin
         if (missing or silent) and change >= form.block_duration:
@@ -271,16 +273,19 @@ class JitterBuffer:
             waited=deadline - max(arrivals) if arrivals else None,
         )
 
-    def _silence(self, own: list[_Held | None], missing: bool) -> bool:
+    def _silence(self, own: list[_Held | None], later: list[_Held | None], missing: bool) -> bool:
         """After a block without tokens, those that do not come are silence and not loss."""
         here = [one for one in own if one is not None]
         if here:
             self._silent = all(one.empty for one in here)
+        elif any(one is not None and one.quiet_before for one in later):
+            self._silent = True
+            return True
         return self._silent and (missing or bool(here))
 
     def _advance(self, own: list[_Held | None], missing: bool, silent: bool) -> None:
         assert self._next is not None
-        if not missing:
+        if any(own) or not (missing or silent):
             for lost in [True] * self._unclear + [one is None for one in own]:
                 self.losses.add(lost)
             self._unclear = 0
@@ -295,7 +300,7 @@ class JitterBuffer:
 
     @property
     def _copies_wait(self) -> float:
-        return self.config.form.copy_distance * self.config.form.block_duration
+        return self.config.form.reach * self.config.form.block_duration
 
     def _target(self) -> float:
         """Where `offset` should be."""

@@ -45,7 +45,7 @@ class Blocks(Protocol):
     @property
     def block_duration(self) -> float: ...
     @property
-    def copy_distance(self) -> int: ...
+    def reach(self) -> int: ...
     @property
     def bits_per_token(self) -> int: ...
     @property
@@ -57,15 +57,15 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True)
 class _Open:
-    """The block that is being filled, and those whose copies still ride along."""
+    """The block that is being filled, and those of which something still rides along."""
 
     masks: tuple[Mask, ...] = ()
     earlier: tuple[tuple[Mask, ...], ...] = ()
     empty: int = 0  # talking chunks in a row of which nothing was sent
 
     def copied(self, form: Blocks) -> tuple[Mask, ...]:
-        """The masks whose copies ride with this block."""
-        full = form.copy_distance and len(self.earlier) == form.copy_distance
+        """The masks of the earlier block of which something rides with this one."""
+        full = form.reach and len(self.earlier) == form.reach
         return self.earlier[0] if full else (NOTHING,) * form.chunks_per_block
 
     def filled(self, form: Blocks, mask: Mask) -> tuple[Mask, ...]:
@@ -81,7 +81,7 @@ class _Open:
         masks = (*self.masks, mask)
         if len(masks) < form.chunks_per_block:
             return _Open(masks, self.earlier, empty)
-        earlier = (*self.earlier, masks)[-form.copy_distance :] if form.copy_distance else ()
+        earlier = (*self.earlier, masks)[-form.reach :] if form.reach else ()
         return _Open((), earlier, empty)
 
 
@@ -250,8 +250,8 @@ def check_target(target: float, form: Blocks) -> None:
     """Raises InputError unless blocks of one token fit below `target` (bit/s) and it fits below blocks of all."""
     nothing = (NOTHING,) * (form.chunks_per_block - 1)
     everything = (Mask(form.num_codebooks, form.num_codebooks),) * form.chunks_per_block
-    # In a block of its own; copies of a bundle ride with another one, which costs the same.
-    least = sum(form.sizes((Mask(1, 0), *nothing), (NOTHING,) * form.chunks_per_block)) * 8 / form.block_duration
+    one = (Mask(1, 0), *nothing)
+    least = sum(form.sizes(one, one)) * 8 / form.block_duration
     most = sum(form.sizes(everything, everything)) * 8 / form.block_duration
     if not least <= target <= most:
         raise InputError(

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from semaphone.errors import InputError
 from semaphone.experiments import link_systems, options, points
-from semaphone.experiments.matching import matched
+from semaphone.experiments.matching import matched, spent
 from semaphone.experiments.study import Corpus, Measured, Study, in_both_weathers, run_study, within
+from semaphone.experiments.systems import form_named
 
 if TYPE_CHECKING:
     from semaphone.controller.base import Mask
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also without language model, and without copies (default)",
     )
     options.add_loss_options(parser, LOSSES)
+    options.add_weather_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
     corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
     recovery = options.recovery_of(args)
-    losses = options.losses_of(args, LOSSES, QUICK_LOSSES)
-    weathers = [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses]
+    weathers = options.weathers_of(args, LOSSES, QUICK_LOSSES)
     systems = contestants(args, recovery, corpus, weathers)
     about = [
         f"{args.transmissions} transmissions of tokens a chunk, spent on codebooks (S) and copies (C), and the "
@@ -93,11 +94,13 @@ def run(args: argparse.Namespace) -> int:
 def contestants(args: argparse.Namespace, recovery: str, corpus: Corpus, weathers: Sequence[Weather]) -> list[System]:
     """The adaptive controller first, then the fixed masks, full duplication last of them, then the ablations."""
     masks = fixed_masks(args.transmissions, link_systems.info_of(args).num_codebooks)
-    target = link_systems.payload_bps(args.codec, masks[-1])
+    target = link_systems.payload_bps(args, masks[-1])
     ours = link_systems.adaptive(args, recovery, target if args.dtx else None, "adaptive")
     channels = [weather.specification for weather in weathers]
     bare = replace(ours, name="adaptive, without copies", family=ABLATION, protected=False)
     if not args.dtx:
+        form = form_named(args.codec, args.schedule, options.spacing_of(args))
+        target = spent(masks[-1], form, args.codec, corpus.recordings)
         ours = matched(ours, channels, corpus.recordings, target, args.seed)
         bare = matched(bare, channels, corpus.recordings, target, args.seed) if args.ablations else bare
     found: list[System] = [ours]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semaphone.errors import InputError, SemaphoneError
 from semaphone.experiments import options
@@ -22,15 +22,21 @@ def info_of(args: argparse.Namespace) -> CodecInfo:
     return codec_named(args.codec).info
 
 
+def _packets(args: argparse.Namespace) -> dict[str, Any]:
+    """How packets are made, as `LinkSystem` takes it."""
+    return {"schedule": args.schedule, "spacing": options.spacing_of(args)}
+
+
 def token_kbps(info: CodecInfo, transmissions: int) -> float:
     """kbit/s of so many tokens a chunk."""
     return transmissions * info.bits_per_token * info.frame_rate / 1000
 
 
-def payload_bps(codec: str, mask: Mask) -> float:
+def payload_bps(args: argparse.Namespace, mask: Mask) -> float:
     """bit/s of payload of a talk in which every chunk has this mask: tokens, table of contents, whole bytes."""
-    form = form_named(codec)
-    return 8 * sum(form.sizes([mask] * form.chunks_per_block)) / form.block_duration
+    form = form_named(args.codec, args.schedule)
+    block = [mask] * form.chunks_per_block
+    return 8 * sum(form.sizes(block, block)) / form.block_duration
 
 
 def controllers_of(args: argparse.Namespace) -> list[str]:
@@ -72,10 +78,9 @@ def adaptive(args: argparse.Namespace, recovery: str, bitrate: float | None, nam
     name = name or f"{codec} adaptive {(bitrate or 0) / 1000:.2f} kbit/s"
     spec = ControllerSpec(args.adaptive, bitrate=bitrate)
     told = Feedback(args.feedback)
-    apart = options.spacing_of(args)
     dtx = bitrate is not None if args.dtx is None else args.dtx
     family = f"{codec} adaptive"
-    return LinkSystem(name, family, args.codec, recovery, spec, spacing=apart, feedback=told, dtx=dtx)
+    return LinkSystem(name, family, args.codec, recovery, spec, feedback=told, dtx=dtx, **_packets(args))
 
 
 def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family: str = "") -> LinkSystem:
@@ -83,8 +88,7 @@ def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family
     from semaphone.controller.registry import ControllerSpec
 
     spec = ControllerSpec("fixed", mask.sent, mask.twice)
-    apart = options.spacing_of(args)
-    return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec, spacing=apart)
+    return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec, **_packets(args))
 
 
 def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str) -> LinkSystem:
@@ -92,8 +96,7 @@ def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str)
     from semaphone.controller.registry import ControllerSpec
 
     spec = ControllerSpec("fixed")
-    apart = options.spacing_of(args)
-    return LinkSystem(name, info_of(args).name, args.codec, recovery, spec, transmissions, apart)
+    return LinkSystem(name, info_of(args).name, args.codec, recovery, spec, transmissions, **_packets(args))
 
 
 def at_rates(args: argparse.Namespace, transmissions: Sequence[int], recovery: str) -> list[LinkSystem]:
@@ -112,5 +115,5 @@ def at_rates(args: argparse.Namespace, transmissions: Sequence[int], recovery: s
             else:
                 mask = Mask(min(number, info.num_codebooks), max(0, number - info.num_codebooks))
                 name = f"{info.name} adaptive {token_kbps(info, number):.2f} kbit/s"
-                found.append(adaptive(args, recovery, payload_bps(args.codec, mask), name))
+                found.append(adaptive(args, recovery, payload_bps(args, mask), name))
     return found

@@ -1,6 +1,7 @@
 """At which L does an adaptive controller spend as much as something else? Payloads for experiments at one rate.
 
-    system = matched(system, ["none", "uniform:0.2"], recordings, target=1925.0, seed=1)
+    target = spent(mask, form, codec, recordings)
+    system = matched(system, ["none", "uniform:0.2"], recordings, target, seed=1)
 
 A controller that may give one recording more than another needs a constant L and not a bit rate that is kept within
 each of them: a rate that holds for four seconds leaves nothing to decide. So L is chosen, one for each weather, such
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semaphone.controller.adaptive import AdaptiveController
+from semaphone.controller.base import NOTHING
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
     from semaphone.experiments.systems import LinkSystem
     from semaphone.link.simulate import Link
+    from semaphone.packet.format import PacketFormat
 
 LOWEST, HIGHEST = 0.25, 1e4  # L
 FINE = 1.0005  # the ratio of two rates L that need not be told apart
@@ -111,20 +114,33 @@ def _latents(file: Path, codec: str) -> Tensor:
     return torch.cat(found, 1)
 
 
-def _payload(link: Link, talk: _Talk, rate: float) -> float:
-    """bit/s of a talk at L = `rate`."""
-    form = link.form
-    masks: list[Mask] = _scalable(link).masks(talk.demands, rate)[0]
-    masks += [link.form.effective((0, 0))] * (-len(masks) % form.chunks_per_block)
-    blocks = [masks[i : i + form.chunks_per_block] for i in range(0, len(masks), form.chunks_per_block)]
-    return 8 * sum(sum(form.sizes(block)) for block in blocks) / talk.seconds
+def spent(mask: Mask, form: PacketFormat, codec: str, recordings: Sequence[Recording]) -> float:
+    """The mean payload (bit/s) of recordings of which every chunk has this mask, ends of talks included."""
+    found = [_payload(form, [mask] * _latents(one.file, codec).shape[1], one.seconds) for one in recordings]
+    return float(np.mean(found))
+
+
+def _payload(form: PacketFormat, masks: Sequence[Mask], seconds: float) -> float:
+    """bit/s of a talk whose chunks have these masks."""
+    size, nothing = form.chunks_per_block, [NOTHING] * form.chunks_per_block
+    masks = [*masks, *[NOTHING] * (-len(masks) % size)]
+    blocks = [masks[i : i + size] for i in range(0, len(masks), size)]
+    earlier = [*[nothing] * form.reach, *blocks]
+    sizes = [sum(form.sizes(block, copied)) for block, copied in zip(blocks, earlier, strict=False)]
+    # What still waits at the end rides in blocks of its own.
+    waiting = [sum(form.sizes(nothing, copied)) for copied in blocks[-form.reach :]] if form.reach else []
+    while waiting and waiting[-1] == sum(form.sizes(nothing, nothing)):
+        waiting.pop()
+    return 8 * (sum(sizes) + sum(waiting)) / seconds
 
 
 def _level(link: Link, talks: Sequence[_Talk], target: float) -> float:
     """The largest L whose mean payload is at most the target."""
+    controller = _scalable(link)
 
     def fits(rate: float) -> bool:
-        return float(np.mean([_payload(link, talk, rate) for talk in talks])) <= target
+        payloads = [_payload(link.form, controller.masks(talk.demands, rate)[0], talk.seconds) for talk in talks]
+        return float(np.mean(payloads)) <= target
 
     low, high = LOWEST, HIGHEST
     if not fits(low) or fits(high):

@@ -23,6 +23,8 @@ RIVALS: tuple[str, ...] = (
     *("codec2:1200", "textlink"),
 )
 QUICK_RIVALS = ("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "textlink")
+SCHEDULES = ("split", "sliding")  # of packets
+KINDS = ("uniform", "bursts")  # of weather
 _QUICK_RECORDINGS = 2
 _QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a quick look
 
@@ -82,7 +84,7 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     """The link."""
     parser.add_argument("--codec", default="nano", help="nano, mimi, mimi:FOLDER or a file of nano weights")
     parser.add_argument("--recovery", help="lm, hold, none or a file of weights (default: lm if there)")
-    add_spacing_option(parser)
+    add_packet_options(parser)
     parser.add_argument(
         "--controllers",
         metavar="LIST",
@@ -104,13 +106,20 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_spacing_option(parser: argparse.ArgumentParser) -> None:
-    """How far apart the packets of a block leave."""
+def add_packet_options(parser: argparse.ArgumentParser) -> None:
+    """How tokens are laid out in packets."""
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="split",
+        help="split: two packets for two chunks at a time (default); sliding: a packet for each chunk, with half of it "
+        "and half of the one before",
+    )
     parser.add_argument(
         "--spacing",
         default="0ms",
         metavar="TIME",
-        help="by which the second packet of a block leaves later: 80ms takes copies out of some bursts (default 0ms)",
+        help="split: by which the second packet of a block leaves later, such as 80ms (default 0ms)",
     )
 
 
@@ -133,6 +142,18 @@ def add_system_options(parser: argparse.ArgumentParser) -> None:
 def add_loss_options(parser: argparse.ArgumentParser, default: str = LOSSES) -> None:
     """The weather."""
     parser.add_argument("--losses", metavar="LIST", help=f"loss rates, with commas (default {default})")
+
+
+def add_weather_option(parser: argparse.ArgumentParser) -> None:
+    """Which kinds of losses, for experiments that know both."""
+    parser.add_argument("--weather", choices=KINDS, help="only independent losses, or only bursts (default both)")
+
+
+def weathers_of(args: argparse.Namespace, default: str, quick: str) -> list[Weather]:
+    """Every loss rate in each kind of weather. Raises InputError."""
+    losses = losses_of(args, default, quick)
+    kinds = KINDS if args.weather is None else (args.weather,)
+    return [Weather(kind, loss) for kind in kinds for loss in losses]
 
 
 def losses_of(args: argparse.Namespace, default: str = LOSSES, quick: str = QUICK_LOSSES) -> list[float]:

@@ -183,7 +183,7 @@ def _sent(setting: Setting, form: PacketFormat, transmissions: int) -> tuple[dic
     cipher = _cipher() if setting.srtp else None
     state: PacketizerState | None = None
     token_bits = payload_bits = rtp_bytes = wire_bytes = packets = 0
-    skipped = form.copy_distance * form.chunks_per_block  # chunks before the first copies ride along
+    skipped = form.reach * form.chunks_per_block  # chunks before something of earlier ones rides along
     for chunk in range(CHUNKS + skipped):
         tokens = rng.integers(0, form.codebook_size, form.num_codebooks)
         made, state = packetizer.push(tokens, mask, state, 0.1)

@@ -91,6 +91,6 @@ def _links(args: argparse.Namespace) -> list[System]:
             if kind == "fixed":
                 found.append(link_systems.fixed(args, recovery, Mask(number, 0), f"{info.name} {number} codebooks"))
             else:
-                rate = link_systems.payload_bps(args.codec, Mask(number, 0))
+                rate = link_systems.payload_bps(args, Mask(number, 0))
                 found.append(link_systems.adaptive(args, recovery, rate))
     return found

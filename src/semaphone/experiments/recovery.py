@@ -43,16 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copies", type=int, default=0, metavar="C", help="how many of them go twice (default 0: copies hide losses)"
     )
-    options.add_spacing_option(parser)
+    options.add_packet_options(parser)
     options.add_loss_options(parser, LOSSES)
+    options.add_weather_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, judge, draw, write the page."""
     corpus = Corpus(args.data.resolve().name, options.recordings_of(args))
     metrics = options.metrics_of(args, METRICS)
-    losses = options.losses_of(args, LOSSES, QUICK_LOSSES)
-    weathers = [options.Weather(kind, loss) for kind in ("uniform", "bursts") for loss in losses]
+    weathers = options.weathers_of(args, LOSSES, QUICK_LOSSES)
     about = [
         f"{args.codebooks} tokens of each chunk, {args.copies} of them twice. Differences are paired: the same "
         "recording, the same packets lost.",

@@ -70,6 +70,7 @@ class LinkSystem(System):
     recovery: str
     spec: ControllerSpec
     transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
+    schedule: str = "split"  # of packets
     spacing: float = 0.0  # s between the packets of a block
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
     feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
@@ -117,7 +118,7 @@ class LinkSystem(System):
         from semaphone.link.simulate import Link
 
         codec = codec_named(self.codec)
-        form = padded(self.spec, codec.info, form_named(self.codec, self.spacing))
+        form = padded(self.spec, codec.info, form_named(self.codec, self.schedule, self.spacing))
         spec = self.spec
         if self.levels:
             spec = replace(spec, bitrate=None, rate=dict(self.levels)[str(channel)])
@@ -131,13 +132,13 @@ class LinkSystem(System):
         return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx)
 
 
-def form_named(codec: str, spacing: float = 0.0) -> PacketFormat:
-    """The packets of a codec's tokens: two for each block, `spacing` s apart."""
+def form_named(codec: str, schedule: str = "split", spacing: float = 0.0) -> PacketFormat:
+    """The packets of a codec's tokens; with `split` two for each block, `spacing` s apart."""
     from semaphone.packet.format import PacketFormat
 
     info = codec_named(codec).info
     sizes = (info.num_codebooks, info.codebook_size)
-    return PacketFormat.named("split", *sizes, frame_rate=info.frame_rate, spacing=spacing)
+    return PacketFormat.named(schedule, *sizes, frame_rate=info.frame_rate, spacing=spacing)
 
 
 def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChannel) -> Controller:

@@ -135,7 +135,7 @@ def _systems(args: argparse.Namespace) -> list[LinkSystem | BaselineSystem]:
         names.append("adaptive")
     found: list[LinkSystem | BaselineSystem] = []
     mask = Mask(min(MASK[0], info.num_codebooks), min(MASK[1], info.num_codebooks))
-    bitrate = args.bitrate or link_systems.payload_bps(args.codec, mask)
+    bitrate = args.bitrate or link_systems.payload_bps(args, mask)
     for name in names:
         if name == "fixed":
             spec = ControllerSpec("fixed", mask.sent, mask.twice)

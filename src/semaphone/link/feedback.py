@@ -24,7 +24,8 @@ Source = Literal["receiver", "oracle"]
 EXPECTED = 0.1  # the loss rate before anything is known: a talk whose first words are lost does not come back
 DOUBT = 8.0  # packets that count as so many lost before the first one is known
 PAIRS = 0.2  # of the memory of the loss rate's inverse: how bursts are changes more slowly than how many there are
-PRESUMED = 3.0  # lost packets that count as independent ones before the first one is known
+SOMETIMES = tuple((i + 0.5) / 10 for i in range(10))  # r, where bursts now and then take both packets
+ALWAYS = 0.98  # r, where bursts take whatever leaves within them
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,23 @@ class LossEstimate:
 
 @dataclass(frozen=True)
 class PairEstimate:
-    """r = P(copy lost | token lost), over packets that carry both, forgetting; `after` gives the next one."""
+    """r = P(copy lost | token lost), over packets that carry both, forgetting; `after` gives the next one.
+
+    Before anything is known losses are as likely independent as in bursts that always, or that sometimes, take both.
+    Of pairs that lost anything at all r / (2 − r) lost both, so two or three of them tell which it is.
+    """
 
     both: float = 0.0  # pairs of which both were lost, older ones counting less
     first: float = 0.0  # packets lost that have another one with their copies
 
     def rate(self, loss_rate: float) -> float:
-        """In [p, 1]; where little is known losses are presumed to be independent."""
-        return max(loss_rate, (self.both + PRESUMED * loss_rate) / (self.first + PRESUMED))
+        """In [p, 1]: the mean of what it may be, after what was seen."""
+        between = [loss_rate + (1.0 - loss_rate) * share for share in SOMETIMES]
+        cases = [(max(loss_rate, 0.01), 1.0), *((r, 1.0 / len(between)) for r in between), (ALWAYS, 1.0)]
+        both, one = 0.5 * self.both, self.first - self.both
+        odds = [prior * (r / (2 - r)) ** both * (2 * (1 - r) / (2 - r)) ** one for r, prior in cases]
+        mean: float = sum(r * weight for (r, _), weight in zip(cases, odds, strict=True)) / sum(odds)
+        return max(loss_rate, mean)
 
     def after(self, one: bool, other: bool, packets: float) -> PairEstimate:
         """With the next pair; `packets` is how many the memory holds."""
@@ -109,7 +119,9 @@ class Reports:
             self._pairs = self._pairs.after(partner, lost, packets / PAIRS)
         self._seen.append((sequence, lost))
         rate = self._estimate.rate
-        self._under_way.append((time + self.feedback.delay, LinkLoss(rate, self._pairs.rate(rate))))
+        copied = len(self.form.sequences_of(0)) > 1
+        told = LinkLoss(rate, self._pairs.rate(rate) if copied else rate)
+        self._under_way.append((time + self.feedback.delay, told))
 
     def at(self, time: float) -> LinkLoss:
         """What the sender knows at `time` (s, never decreasing)."""

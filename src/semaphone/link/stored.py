@@ -93,4 +93,4 @@ def decode(reader: SphReader, codec: Codec, recovery: Recovery) -> Iterator[Samp
         known = reader.num_samples
         length.samples = known if known is not None else 1 << 62
 
-    return aligned(heard(), codec.info.delay, length, 1 + reader.header.format.copy_distance)
+    return aligned(heard(), codec.info.delay, length, 1 + reader.header.format.reach)

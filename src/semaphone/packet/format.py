@@ -9,9 +9,9 @@ from typing import Any, Literal
 from semaphone.controller.base import Mask as Mask
 from semaphone.errors import InputError
 
-Schedule = Literal["split", "bundle"]
+Schedule = Literal["split", "sliding", "bundle"]
 # Names for people; a block is a bundle of two chunks.
-SCHEDULES = ("split", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
+SCHEDULES = ("split", "sliding", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class PacketFormat:
     num_codebooks: int  # N_Q, tokens a chunk at the most
     codebook_size: int  # K
     frame_rate: float = 12.5  # chunks a second
-    schedule: Schedule = "split"  # split: two interleaved packets a block of two chunks; bundle: whole chunks a packet
+    # split: two interleaved packets a block of two chunks; sliding: a packet a chunk, with half of it and half of the
+    # one before; bundle: whole chunks a packet
+    schedule: Schedule = "split"
     chunks_per_packet: int = 1  # of a bundle: 1, 2 or 4
     copy_distance: int = 0  # of a bundle: copies ride this many packets later; 0: there are none
     spacing: float = 0.0  # of split: s between the two packets of a block
@@ -39,7 +41,8 @@ class PacketFormat:
             1 <= self.frame_rate <= 1000 and round(self.frame_rate * 1000) / 1000 == self.frame_rate,
             f"A frame rate lies between 1 and 1000 Hz, in steps of a thousandth, not at {self.frame_rate}.",
         )
-        check(self.schedule in ("split", "bundle"), f"A schedule is split or bundle, not {self.schedule!r}.")
+        known = ("split", "sliding", "bundle")
+        check(self.schedule in known, f"A schedule is split, sliding or bundle, not {self.schedule!r}.")
         check(0 <= self.constant_size <= 1200, f"A payload has up to 1200 bytes, not {self.constant_size}.")
         if self.schedule == "split":
             check(self.chunks_per_packet == 1, "A split block has one packet a chunk.")
@@ -49,6 +52,10 @@ class PacketFormat:
                 f"The packets of a block lie 0 to {self.block_duration:g} s apart, in whole milliseconds,"
                 f" not {self.spacing} s.",
             )
+        elif self.schedule == "sliding":
+            check(self.chunks_per_packet == 1, "A sliding schedule has one packet a chunk.")
+            check(self.copy_distance == 0, "In a sliding schedule copies ride in the next packet, not in a later one.")
+            check(self.spacing == 0, "The packets of a sliding schedule leave chunk by chunk, so there is no spacing.")
         else:
             check(self.chunks_per_packet in (1, 2, 4), f"A bundle has 1, 2 or 4 chunks, not {self.chunks_per_packet}.")
             check(0 <= self.copy_distance <= 15, f"Copies ride up to 15 packets later, not {self.copy_distance}.")
@@ -56,14 +63,16 @@ class PacketFormat:
 
     @classmethod
     def named(cls, schedule: str, num_codebooks: int, codebook_size: int, **options: Any) -> PacketFormat:
-        """The format of a schedule: `split`, `block` or `bundle:80ms`, `:160ms`, `:320ms`.
+        """The format of a schedule: `split`, `sliding`, `block` or `bundle:80ms`, `:160ms`, `:320ms`.
 
         Copies of block and bundles ride one packet later unless `copy_distance` says otherwise.
         Raises InputError for a schedule that is not known or options that do not go with it.
         """
         if schedule not in SCHEDULES:
             raise InputError(f"The schedule {schedule!r} is not known; there are {', '.join(SCHEDULES)}.")
-        if schedule != "split":
+        if schedule == "sliding":
+            options = {**options, "schedule": "sliding"}
+        elif schedule != "split":
             milliseconds = 160 if schedule == "block" else int(schedule.removeprefix("bundle:").removesuffix("ms"))
             options = {"copy_distance": 1, **options, "schedule": "bundle", "chunks_per_packet": milliseconds // 80}
         return cls(num_codebooks, codebook_size, **options)
@@ -71,7 +80,7 @@ class PacketFormat:
     @property
     def name(self) -> str:
         """The schedule's name, as `named` takes it; a block is a bundle of two chunks."""
-        return "split" if self.schedule == "split" else f"bundle:{80 * self.chunks_per_packet}ms"
+        return f"bundle:{80 * self.chunks_per_packet}ms" if self.schedule == "bundle" else self.schedule
 
     @property
     def bits_per_token(self) -> int:
@@ -89,6 +98,14 @@ class PacketFormat:
         return 2 if self.schedule == "split" else 1
 
     @property
+    def reach(self) -> int:
+        """How many packets after a block's own ones its last tokens ride: copies of a bundle, half of a sliding chunk.
+
+        It is 0 where a block has its packets for itself.
+        """
+        return 1 if self.schedule == "sliding" else self.copy_distance
+
+    @property
     def block_duration(self) -> float:
         """Speech in a block, s."""
         return self.chunks_per_block / self.frame_rate
@@ -102,7 +119,7 @@ class PacketFormat:
         """The numbers of the packets that carry anything of a block, counted from 0 at the start of the stream."""
         if self.schedule == "split":
             return 2 * block, 2 * block + 1
-        return (block, block + self.copy_distance) if self.copy_distance else (block,)
+        return (block, block + self.reach) if self.reach else (block,)
 
     def block_of(self, sequence: int) -> int:
         """The block that a packet leaves with."""
@@ -116,13 +133,13 @@ class PacketFormat:
     def effective(self, mask: Mask | tuple[int, int]) -> Mask:
         """The mask as it is sent: (sent, twice). Raises ValueError if it is out of range.
 
-        In a split block a chunk that sends a single token has nothing to interleave: the token goes twice. In
-        bundles without copies nothing goes twice.
+        Where chunks are interleaved, one that sends a single token has nothing to interleave: the token goes twice.
+        In bundles without copies nothing goes twice.
         """
         sent, twice = max(mask), min(mask)
         if not 0 <= twice <= sent <= self.num_codebooks:
             raise ValueError(f"the mask {tuple(mask)} does not fit {self.num_codebooks} codebooks")
-        if self.schedule == "split":
+        if self.schedule != "bundle":
             return Mask(1, 1) if sent == 1 else Mask(sent, twice)
         return Mask(sent, twice if self.copy_distance else 0)
 
@@ -130,7 +147,7 @@ class PacketFormat:
         """The number of the earlier packet that shares tokens with this one; it may not exist, then it is below 0."""
         if self.schedule == "split":
             return sequence - 1 if sequence % 2 else -1
-        return sequence - self.copy_distance if self.copy_distance else -1
+        return sequence - self.reach if self.reach else -1
 
     @property
     def copy_delay(self) -> float:
@@ -142,16 +159,19 @@ class PacketFormat:
 
     @property
     def toc_digits(self) -> int:
-        """Split: a pair a chunk. Bundle: tokens sent of each chunk, then (with copies) copies of each earlier one."""
-        if self.schedule == "split":
+        """Split: a pair a chunk. Sliding: a pair of the chunk and one of that before.
+
+        Bundle: tokens sent of each chunk, then (with copies) copies of each earlier one.
+        """
+        if self.schedule != "bundle":
             return 2
         return self.chunks_per_packet * (2 if self.copy_distance else 1)
 
     @property
     def toc_base(self) -> int:
-        """Split: pairs 0 <= twice <= sent <= N_Q, 153 for 16 codebooks. Bundle: counts 0 to N_Q."""
+        """Split and sliding: pairs 0 <= twice <= sent <= N_Q, 153 for 16 codebooks. Bundle: counts 0 to N_Q."""
         n = self.num_codebooks + 1
-        return n * (n + 1) // 2 if self.schedule == "split" else n
+        return n if self.schedule == "bundle" else n * (n + 1) // 2
 
     @property
     def toc_number_bits(self) -> int:
@@ -167,9 +187,13 @@ class PacketFormat:
     def sizes(self, masks: Sequence[Mask], copied: Sequence[Mask] = ()) -> tuple[int, ...]:
         """Bytes that the payloads of a block take with these masks, one a chunk, before padding to `constant_size`.
 
-        `copied` are the masks of the earlier block whose copies ride along, for bundles with copies.
+        `copied` are the masks of the earlier block, `reach` before, of which something rides along.
         """
         masks = [self.effective(mask) for mask in masks]
+        if self.schedule == "sliding":
+            (a, a2), (b, b2) = masks[0], self.effective(copied[0]) if copied else Mask(0, 0)
+            tokens = [(a + 1) // 2 + a2 // 2 + b // 2 + (b2 + 1) // 2]
+            return (-(-(self.toc_bits + tokens[0] * self.bits_per_token) // 8),)
         if self.schedule == "bundle":
             tokens = [sum(mask.sent for mask in masks) + sum(self.effective(mask).twice for mask in copied)]
         else:
@@ -184,7 +208,7 @@ class PacketFormat:
         """Bytes of the longest payload."""
         if self.constant_size:
             return self.constant_size
-        chunks = 2 if self.schedule == "split" or self.copy_distance else 1
+        chunks = 2 if self.schedule == "split" or self.reach else 1
         if self.schedule == "bundle":
             chunks *= self.chunks_per_packet
         return -(-(self.toc_bits + chunks * self.num_codebooks * self.bits_per_token) // 8)

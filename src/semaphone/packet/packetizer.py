@@ -46,7 +46,7 @@ class PacketizerState:
     """Where a stream stands."""
 
     waiting: tuple[_Chunk, ...] = ()  # chunks of the block that is not complete yet
-    earlier: tuple[tuple[_Chunk, ...], ...] = ()  # the last blocks whose copies are still to ride, oldest first
+    earlier: tuple[tuple[_Chunk, ...], ...] = ()  # the last blocks of which something is still to ride, oldest first
     block: int = 0  # the next one
 
 
@@ -84,13 +84,17 @@ class Packetizer:
         return self._block(waiting, state, loss)
 
     def flush(self, state: PacketizerState | None, loss: float | None = None) -> tuple[list[Packet], PacketizerState]:
-        """Ends a stream: fills the last block with empty chunks and lets the last copies out in empty blocks."""
+        """Ends a stream: fills the last block with empty chunks and lets what still waits out in empty blocks."""
         state = state or PacketizerState()
         packets: list[Packet] = []
-        while state.waiting or any(chunk.mask.twice for block in state.earlier for chunk in block):
+        while state.waiting or any(self._waits(chunk) for block in state.earlier for chunk in block):
             more, state = self.push(np.zeros(0, np.int64), (0, 0), state, loss)
             packets += more
         return packets, state
+
+    def _waits(self, chunk: _Chunk) -> bool:
+        """Is something of an earlier chunk still to ride? (Of a sliding one that sends anything, half is.)"""
+        return bool(chunk.mask.sent if self.format.schedule == "sliding" else chunk.mask.twice)
 
     def _block(
         self, chunks: tuple[_Chunk, ...], state: PacketizerState, loss: float | None
@@ -98,13 +102,16 @@ class Packetizer:
         form = self.format
         masks = tuple(chunk.mask for chunk in chunks)
         copied: tuple[_Chunk, ...] = ()
-        if form.copy_distance:
+        if form.reach:
             nothing = (_Chunk((), Mask(0, 0)),) * form.chunks_per_packet
-            copied = state.earlier[0] if len(state.earlier) == form.copy_distance else nothing
+            copied = state.earlier[0] if len(state.earlier) == form.reach else nothing
         sources = [chunk.tokens for chunk in (*chunks, *copied)]
-        copies = tuple(chunk.mask.twice for chunk in copied)
+        copies: tuple[int, ...] = ()
         if form.schedule == "bundle":
             masks = tuple(Mask(mask.sent, 0) for mask in masks)
+            copies = tuple(chunk.mask.twice for chunk in copied)
+        elif form.schedule == "sliding":
+            masks += tuple(chunk.mask for chunk in copied)
         packets = []
         for half in range(form.packets_per_block):
             places = carried(form, half, masks, copies)
@@ -120,7 +127,7 @@ class Packetizer:
                     form.toc_bits,
                 )
             )
-        earlier = (*state.earlier, chunks)[-form.copy_distance :] if form.copy_distance else ()
+        earlier = (*state.earlier, chunks)[-form.reach :] if form.reach else ()
         return packets, PacketizerState((), earlier, state.block + 1)
 
 
@@ -154,7 +161,7 @@ class Depacketizer:
             )
             for _ in range(form.chunks_per_block)
         ]
-        tables = [p.masks for i, p in enumerate(parsed) if p is not None and (form.schedule == "split" or i == 0)]
+        tables = [masks for i, p in enumerate(parsed) if p is not None and (masks := self._table(p, i))]
         if len(tables) == 2 and tables[0] != tables[1]:
             raise PacketError("The two packets of a block disagree about what was sent.")
         for chunk, mask in zip(chunks, tables[0] if tables else (), strict=False):
@@ -165,13 +172,19 @@ class Depacketizer:
                 self._place(chunks, payload, place)
         return chunks
 
+    def _table(self, payload: Payload, place: int) -> tuple[Mask, ...]:
+        """What a payload says was sent of the block in whose place it stands: one mask a chunk, or nothing."""
+        if self.format.schedule == "sliding":
+            return payload.masks[place : place + 1]
+        return payload.masks if self.format.schedule == "split" or place == 0 else ()
+
     def _place(self, chunks: list[ReceivedChunk], payload: Payload, place: int) -> None:
         form = self.format
         first = 0
         if form.schedule == "split" and payload.half != place:
             raise PacketError("A packet stands in the place of the other one of its block.")
-        if form.schedule == "bundle" and place == 1:
-            first = form.chunks_per_packet  # of this packet only the copies belong to the block
+        if form.reach and place == 1:
+            first = form.chunks_per_packet  # of this packet only what is of an earlier block belongs to it
         places = carried(form, payload.half, payload.masks, payload.copies)
         for (i, j), token in zip(places, payload.tokens, strict=True):
             if not first <= i < first + len(chunks):

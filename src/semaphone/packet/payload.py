@@ -1,6 +1,7 @@
 """One packet's payload ⇄ bytes; docs/wire-format.md has the tables.
 
     split     half (1 bit) | table of contents | loss report (8, if agreed) | tokens | zeros up to a byte
+    sliding                  table of contents | loss report (8, if agreed) | tokens | the earlier chunk's | zeros
     bundle                   table of contents | loss report (8, if agreed) | tokens | copies | zeros
 
 Sequence number and time are not in it: they travel in the RTP header or the record of an .sph file.
@@ -26,8 +27,9 @@ NO_REPORT = 255  # nothing is known yet
 class Payload:
     """What a payload says."""
 
-    half: int  # of a split block: which of its packets, 0 or 1; bundles: 0
-    masks: tuple[Mask, ...]  # for each chunk of the block: (sent, twice); bundles: (sent, 0)
+    half: int  # of a split block: which of its packets, 0 or 1; else 0
+    # for each chunk of the block: (sent, twice); sliding: of the chunk and of the one before; bundles: (sent, 0)
+    masks: tuple[Mask, ...]
     copies: tuple[int, ...]  # bundles with copies: how many first tokens of each chunk of the earlier block; else ()
     tokens: tuple[int, ...]  # in the order of `carried`
     loss: float | None = None  # the report: loss rate of the other direction; None: not known, or not agreed
@@ -47,8 +49,10 @@ def carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tupl
     """The tokens of a payload in their order, as (chunk, codebook); copies count on as chunks of their own.
 
     Chunk by chunk, codebooks ascending. In a split block a packet carries the tokens at home in it and all that
-    are sent twice.
+    are sent twice. In a sliding schedule the chunk's even tokens are at home, and the odd ones of the chunk before.
     """
+    if form.schedule == "sliding":
+        return tuple((i, j) for i, mask in enumerate(masks) for j in range(mask.sent) if j < mask.twice or j % 2 == i)
     if form.schedule == "split":
         home = _home(form.num_codebooks)
         return tuple(
@@ -63,9 +67,10 @@ def serialize(form: PacketFormat, payload: Payload) -> bytes:
     writer = BitWriter()
     if form.schedule == "split":
         writer.write(payload.half, 1)
-        digits = [pair_index(mask) for mask in payload.masks]
-    else:
+    if form.schedule == "bundle":
         digits = [*(mask.sent for mask in payload.masks), *payload.copies]
+    else:
+        digits = [pair_index(mask) for mask in payload.masks]
     number = 0
     for digit in digits:
         number = number * form.toc_base + digit

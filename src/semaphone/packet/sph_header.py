@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from semaphone.errors import InputError
 from semaphone.packet.bitstream import PacketError
-from semaphone.packet.format import PacketFormat
+from semaphone.packet.format import PacketFormat, Schedule
 
 MAGIC = b"SPHN"
 VERSION = 1
@@ -17,6 +17,7 @@ PREFIX = struct.Struct(">4sBH")  # magic, version, size of what follows up to th
 # sample rate, number of samples, frame rate in mHz, codebooks, codebook size, schedule, chunks a packet,
 # copy distance, spacing in ms, flags, constant size
 _FIELDS = struct.Struct(">IQIBIBBBHBH")
+_SCHEDULES: tuple[Schedule, ...] = ("split", "bundle", "sliding")  # by their number
 CRC = struct.Struct(">I")
 _LOSS_REPORT = 1  # flag
 _LONGEST_TEXT = 64  # characters of codec name and fingerprint
@@ -51,7 +52,7 @@ def serialize_header(header: SphHeader) -> bytes:
         round(form.frame_rate * 1000),
         form.num_codebooks,
         form.codebook_size,
-        form.schedule == "bundle",
+        _SCHEDULES.index(form.schedule),
         form.chunks_per_packet,
         form.copy_distance,
         round(form.spacing * 1000),
@@ -89,7 +90,7 @@ def _split_header(data: bytes) -> tuple[SphHeader, bytes]:
 
 
 def _parse_fields(data: bytes) -> SphHeader:
-    (rate, samples, frame_mhz, codebooks, size, bundle, chunks, copies, spacing_ms, flags, constant) = (
+    (rate, samples, frame_mhz, codebooks, size, schedule, chunks, copies, spacing_ms, flags, constant) = (
         _FIELDS.unpack_from(data)
     )
     texts = []
@@ -97,13 +98,13 @@ def _parse_fields(data: bytes) -> SphHeader:
     for _ in range(2):
         texts.append(rest[1 : 1 + rest[0]].decode("ascii"))
         rest = rest[1 + rest[0] :]
-    if rest or bundle > 1 or flags & ~_LOSS_REPORT:
+    if rest or schedule >= len(_SCHEDULES) or flags & ~_LOSS_REPORT:
         raise PacketError("Its header has fields that are not known here.")
     form = PacketFormat(
         codebooks,
         size,
         frame_mhz / 1000,
-        "bundle" if bundle else "split",
+        _SCHEDULES[schedule],
         chunks,
         copies,
         spacing_ms / 1000,
