@@ -1,6 +1,6 @@
 """A long call between two processes through `semaphone relay`: delay, losses, memory and quality.
 
-    python benchmarks/call.py SPEECH.wav [--seconds 600] [--codec nano] [--weather=--loss 0.2 --jitter 30ms ...]
+    python benchmarks/call.py SPEECH.wav [--seconds 600] [--schedule sliding] [--weather=--loss 0.2 --jitter 30ms ...]
     python benchmarks/call.py SPEECH.wav --out kept/ --judge           # PLCMOS of a call that was kept with --out
 
 Both ends say the recording over and over. Printed are the delays of each stage as both ends measured them, how much
@@ -68,7 +68,7 @@ def call(folder: Path, speech: Path, args: argparse.Namespace) -> list[dict[str,
     key.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "semaphone", "call", "--new-key", str(key)], check=True)
     common = ["--key-file", str(key), "--codec", args.codec, "--recovery", args.recovery, "--in", str(speech)]
-    common += ["--codebooks", str(CODEBOOKS), "--copies", str(COPIES)]
+    common += ["--codebooks", str(CODEBOOKS), "--copies", str(COPIES), "--schedule", args.schedule]
     relay = launch("relay", "--listen", f"127.0.0.1:{door}", "--to", f"127.0.0.1:{port}", *shlex.split(args.weather))
     ends = []
     for name, address in (("a", ["--listen", f"127.0.0.1:{port}"]), ("b", ["--connect", f"127.0.0.1:{door}"])):
@@ -104,7 +104,8 @@ def simulated(speech: Path, loss: float, args: argparse.Namespace) -> np.ndarray
 
     codec = load_codec(args.codec)
     info = codec.info
-    form = PacketFormat(info.num_codebooks, info.codebook_size, info.frame_rate, loss_report=True)
+    sizes = (info.num_codebooks, info.codebook_size)
+    form = PacketFormat.named(args.schedule, *sizes, frame_rate=info.frame_rate, loss_report=True)
     recovery = load_recovery(args.recovery, info)
     words = shlex.split(args.weather)
     channel = parse_channel(words[words.index("--channel") + 1]) if "--channel" in words else Uniform(loss)
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--codec", default="nano")
     parser.add_argument("--recovery", default="lm")
+    parser.add_argument("--schedule", default="sliding", help="of packets (default sliding)")
     parser.add_argument("--weather", default=WEATHER, help=f"options of semaphone relay (default {WEATHER})")
     parser.add_argument("--out", type=Path, help="keep what was said, heard and reported here")
     parser.add_argument("--no-quality", action="store_true", help="leave PLCMOS out")

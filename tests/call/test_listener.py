@@ -71,7 +71,7 @@ def test_a_far_side_that_begins_anew_keeps_its_fresh_state() -> None:
     async def scenario() -> None:
         listener = Listener(voice(), Ear(), Delays())
         due = Due(0, (None, None), 0.0, 100.0, samples=2560, silent=False)
-        pieces = listener._render(due, 0)
+        pieces = listener._render(due, 0, 2560)
         next(pieces)
         assert listener._state is not None
         listener.start(listener.voice.form, 8)

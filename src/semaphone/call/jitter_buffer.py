@@ -50,8 +50,8 @@ class JitterConfig:
     quantile: float = 0.98  # of packets that should be in time
     headroom: float = 0.004  # on top of it
     slack: float = 0.005  # of delay that is kept rather than shortening a block
-    slower: float = 0.02  # a block is stretched by this much at the most
-    faster: float = 0.01  # or shortened
+    slower: float = 0.125  # share of a block by which it is stretched at the most
+    faster: float = 0.0625  # or shortened
     patience: float = 2.0  # without packets, until the stream counts as interrupted
     memory: float = 20.0  # of what packets took on their way
     furthest: float = 5.0  # a packet is foreign if it took so much more or less than others
@@ -317,6 +317,7 @@ class JitterBuffer:
         """Moves `offset` a little towards its target; returns by how many samples."""
         if -self.config.slack < change < 0.002:
             return 0
-        samples = round(max(-self.config.faster, min(change, self.config.slower)) * self.config.sample_rate)
+        block, config = self.config.form.block_duration, self.config
+        samples = round(max(-config.faster * block, min(change, config.slower * block)) * config.sample_rate)
         self._offset += samples / self.config.sample_rate
         return samples

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from semaphone.call.ends import Sink
 
 MARGIN = (0.01, 0.2)  # s from deadline to play, least and most
-LATELY, SLOW, HEADROOM = 64, 0.97, 0.003  # blocks, the quantile of what they took, and s on top of it
+LATELY, SLOW, HEADROOM = 10.0, 0.97, 0.003  # s of blocks, the quantile of what they took, and s on top of it
 CROSSFADE = 0.01  # s, of a splice
 CLOCKS = 0.01  # s by which a block gives way to a loudspeaker with a clock of its own
 
@@ -60,7 +60,7 @@ class Listener:
         self._awake = asyncio.Event()
         self._beginning: float | None = None  # when the first sample was heard
         self._position = 0  # samples given to the sink
-        self._took = deque([0.02], maxlen=LATELY)  # s from the deadline to when speech was there, of the last blocks
+        self._took = deque([0.02])  # s from the deadline to when speech was there, of the last blocks
 
     async def warm_up(self) -> None:
         """The first call of a model is slow: let it be one that nobody waits for."""
@@ -113,7 +113,7 @@ class Listener:
             self.skipped += 1
             return
         surplus = self.sink.surplus(due.play_at - loop.time())
-        pieces = self._render(due, surplus)
+        pieces = self._render(due, surplus, buffer.config.block_samples)
         play_at, first, took, late = due.play_at, None, 0.0, False
         while (piece := await loop.run_in_executor(self._executor, next, pieces, None)) is not None:
             ready = loop.time()
@@ -130,11 +130,11 @@ class Listener:
         self._adapt(buffer, took)
         self._note(buffer, due, first)
 
-    def _render(self, due: Due, surplus: int) -> Iterator[_Piece]:
-        """A block in pieces. Each is made when it is asked for, in the decoder's thread."""
+    def _render(self, due: Due, surplus: int, natural: int) -> Iterator[_Piece]:
+        """A block of `natural` samples in pieces. Each is made when it is asked for, in the decoder's thread."""
         most = round(CLOCKS * self.rate)
         length = due.samples - (max(-most, min(surplus, most)) if abs(surplus) > most else 0)
-        receiver, natural, made = self._receiver, self.voice.block_samples, 0
+        receiver, made = self._receiver, 0
         for heard, state in receiver.stream(due.payloads, self._state, due.silent):
             if receiver is self._receiver:  # else the far side has begun anew meanwhile
                 self._state = state
@@ -164,6 +164,8 @@ class Listener:
     def _adapt(self, buffer: JitterBuffer, took: float) -> None:
         """The margin follows the slow ones of the last blocks, but not the slowest: a hiccup is soon forgotten."""
         self._took.append(took)
+        while len(self._took) * buffer.config.form.block_duration > LATELY:
+            self._took.popleft()
         buffer.margin = min(max(float(np.quantile(self._took, SLOW)) + HEADROOM, MARGIN[0]), MARGIN[1])
 
     def _note(self, buffer: JitterBuffer, due: Due, first: _First) -> None:

@@ -303,7 +303,7 @@ class CallSession(asyncio.DatagramProtocol):
             encrypted=self.options.key is not None,
             seconds=round(seconds, 3),
             meetings=self.meetings,
-            context_ms=round(1000 * form.block_duration, 1),
+            context_ms=round(1000 * form.send_time(form.sequences_of(0)[-1]), 1),
             lookahead_ms=round(1000 * info.delay / info.sample_rate, 1),
             sent_payload_bps=rate(out.payload_bytes),
             sent_gross_bps=rate(self.sent.wire_bytes),
