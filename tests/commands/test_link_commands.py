@@ -58,7 +58,7 @@ def test_transmit_writes_speech_report_and_picture(tmp_path, wav, weights, capsy
     out, report, plot = tmp_path / "out.wav", tmp_path / "report.json", tmp_path / "link.png"
     arguments = ["transmit", wav, str(out), "--codec", weights, "--channel", "gilbert-elliott:loss=0.2,burst=240ms"]
     arguments += ["--controller", "fixed", "--codebooks", "8", "--copies", "4", "--recovery", "hold", "--seed", "7"]
-    arguments += ["--spacing", "80ms"]
+    arguments += ["--schedule", "split", "--spacing", "80ms"]
     assert main([*arguments, "--report", str(report), "--plot", str(plot)]) == 0
     assert soundfile.info(out).frames == 20_000
     found = json.loads(report.read_text())
@@ -73,7 +73,7 @@ def test_transmit_writes_speech_report_and_picture(tmp_path, wav, weights, capsy
 
 def test_transmit_without_loss_is_encode_and_decode(tmp_path, wav, weights):
     direct, stored, back = tmp_path / "a.wav", tmp_path / "b.sph", tmp_path / "c.wav"
-    for schedule in ("split", "block", "bundle:320ms"):
+    for schedule in ("sliding", "split", "block", "bundle:320ms"):
         options = ["--codec", weights, "--schedule", schedule]
         assert main(["transmit", wav, str(direct), *options]) == 0
         assert main(["encode", wav, str(stored), *options]) == 0
@@ -81,7 +81,7 @@ def test_transmit_without_loss_is_encode_and_decode(tmp_path, wav, weights):
         assert direct.read_bytes() == back.read_bytes()
 
 
-@pytest.mark.parametrize("schedule", ["split", "bundle:160ms"])
+@pytest.mark.parametrize("schedule", ["sliding", "split", "bundle:160ms"])
 def test_a_real_recording_meets_its_bit_rate(tmp_path, weights, controller, shared_data, schedule):
     longest = max((shared_data / "speech" / "test").rglob("*.*"), key=lambda file: file.stat().st_size)
     out, report = tmp_path / "out.wav", tmp_path / "report.json"
@@ -93,7 +93,7 @@ def test_a_real_recording_meets_its_bit_rate(tmp_path, weights, controller, shar
     assert found["payload_bps"] == pytest.approx(900, rel=0.03)
     assert found["controller"] == "adaptive, 900 bit/s"
     assert found["schedule"] == schedule
-    assert found["feedback_bps"] == 8 * (12.5 if schedule == "split" else 6.25)
+    assert found["feedback_bps"] == 8 * (6.25 if schedule == "bundle:160ms" else 12.5)
 
 
 def test_packets_of_one_size(tmp_path, wav, weights, controller):
@@ -149,7 +149,8 @@ def test_short_recordings_of_any_rate(tmp_path, weights, samples, rate):
         (["--constant-rate", "--dtx"], "do not go together"),
         (["--level", "0"], "no rate above 0"),
         (["--spacing", "soon"], "A duration is written like"),
-        (["--spacing", "1s"], "lie 0 to 0.16 s apart"),
+        (["--schedule", "split", "--spacing", "1s"], "lie 0 to 0.16 s apart"),
+        (["--spacing", "80ms"], "A sliding schedule has no spacing"),
         (["--schedule", "block", "--spacing", "80ms"], "no spacing"),
         (["--feedback-delay", "late"], "A duration is written like"),
         (["--seed", "x"], "whole number"),

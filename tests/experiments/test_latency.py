@@ -34,7 +34,8 @@ def test_parts_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "block", "copies"), [("split", 160, 0), ("block", 160, 160), ("bundle:80ms", 80, 80)]
+    ("schedule", "block", "copies"),
+    [("sliding", 80, 80), ("split", 160, 0), ("block", 160, 160), ("bundle:80ms", 80, 80)],
 )
 def test_waiting_follows_from_the_schedule(speech: np.ndarray, schedule: str, block: float, copies: float) -> None:
     codec = tiny_codec()

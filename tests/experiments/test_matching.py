@@ -15,13 +15,15 @@ from semaphone.channel.erasure import parse_channel
 from semaphone.codec.nano_weights import save_nano
 from semaphone.controller.adaptive import AdaptiveController, ControllerConfig, ControllerModel
 from semaphone.controller.adaptive import save as save_controller
+from semaphone.controller.base import Mask
 from semaphone.controller.registry import ControllerSpec
 from semaphone.errors import InputError
 from semaphone.experiments.cells import plan
 from semaphone.experiments.corpus import Recording
-from semaphone.experiments.matching import matched
+from semaphone.experiments.matching import matched, spent
 from semaphone.experiments.systems import LinkSystem, codec_named
 from semaphone.link.feedback import Feedback
+from semaphone.packet.format import SCHEDULES
 
 CHANNELS = ["none", "uniform:0.3"]
 
@@ -65,6 +67,15 @@ def test_what_is_sent_costs_what_it_should(system, recordings, protected):
         # The next token of any chunk would be too much; a recording of 4 s has 100 packets of whole bytes.
         assert np.mean(rates) == pytest.approx(1200, rel=0.03)
         assert np.mean(rates) < 1201
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_fixed_mask_costs_what_its_packets_do(system, recordings, schedule):
+    fixed = replace(system, spec=ControllerSpec("fixed", 8, 3), schedule=schedule)
+    channel = parse_channel("none")
+    rates = [fixed.send(soundfile.read(one.file, dtype="float32")[0], channel, 1).payload_bps for one in recordings]
+    found = spent(Mask(8, 3), fixed.link(channel).form, system.codec, recordings)
+    assert found == pytest.approx(np.mean(rates), abs=0.1)
 
 
 def test_rates_that_cannot_be(system, recordings):

@@ -36,6 +36,21 @@ def test_weathers_are_channels():
     assert options.Weather("bursts", 0.2).title == "20% in bursts of 240ms"
 
 
+def test_kinds_of_weather():
+    parser = argparse.ArgumentParser()
+    options.add_corpus_options(parser)
+    options.add_loss_options(parser)
+    options.add_weather_option(parser)
+    both = options.weathers_of(parser.parse_args(["--data", "x"]), "0.1,0.2", "0.1")
+    assert [(one.kind, one.loss) for one in both] == [
+        ("uniform", 0.1),
+        ("uniform", 0.2),
+        ("bursts", 0.1),
+        ("bursts", 0.2),
+    ]
+    assert options.weathers_of(parser.parse_args(["--data", "x", "--weather", "bursts"]), "0.1,0.2", "0.1") == both[2:]
+
+
 def test_a_quick_look_uses_two_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
     assert options.jobs_of(parsed()) == 1

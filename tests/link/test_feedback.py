@@ -8,7 +8,7 @@ from semaphone.channel.erasure import parse_channel
 from semaphone.controller.adaptive import AdaptiveController, ControllerConfig, ControllerModel
 from semaphone.controller.base import LinkLoss
 from semaphone.errors import InputError
-from semaphone.link.feedback import EXPECTED, Feedback, LossEstimate, Reports
+from semaphone.link.feedback import EXPECTED, Feedback, LossEstimate, PairEstimate, Reports
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.packet.format import PacketFormat
 from semaphone.recovery.hold import HoldRecovery
@@ -114,6 +114,18 @@ def test_reports_say_how_often_a_copy_is_lost_with_its_token(channel, form, low,
     assert all(one.again is None or one.rate <= one.again <= 1 for one in told)
     oracle = Reports(Feedback("oracle"), parse_channel(channel), form).at(0.0)
     assert low < oracle.again <= high + 1e-9
+
+
+def test_a_few_lost_pairs_tell_what_losses_are_like():
+    assert 0.45 < PairEstimate().rate(0.2) < 0.7  # nothing is known yet
+    together = PairEstimate().after(True, True, 125.0).after(True, True, 125.0)
+    apart = PairEstimate().after(True, False, 125.0).after(False, True, 125.0)
+    assert together.rate(0.2) > 0.8
+    assert apart.rate(0.2) < 0.45
+    for _ in range(20):
+        together, apart = together.after(True, True, 125.0), apart.after(True, False, 125.0)
+    assert together.rate(0.2) > 0.95
+    assert apart.rate(0.2) == pytest.approx(0.2, abs=0.03)
 
 
 def test_without_copies_nothing_is_known_of_them():

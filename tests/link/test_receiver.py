@@ -28,7 +28,7 @@ class Moody:
         return masks, place
 
 
-@pytest.mark.parametrize("schedule", ["split", "block", "bundle:80ms"])
+@pytest.mark.parametrize("schedule", ["split", "sliding", "block", "bundle:80ms"])
 def test_chunk_by_chunk_is_heard_what_blocks_give(schedule, rng):
     form = PacketFormat.named(schedule, 16, 32)
     transmitter, state = Transmitter(CODEC, Moody(), form), None

@@ -360,7 +360,7 @@ def test_wrong_chunks() -> None:
         ),
         (
             {"schedule": "sliding", "spacing": 0.08},
-            "The packets of a sliding schedule leave chunk by chunk, so there is no spacing.",
+            "A sliding schedule has no spacing: its packets are a chunk apart as they are.",
         ),
         ({"schedule": "pairs"}, "A schedule is split, sliding or bundle, not 'pairs'."),
         ({"constant_size": 5000}, "A payload has up to 1200 bytes, not 5000."),
@@ -373,7 +373,7 @@ def test_wrong_formats(options, sentence) -> None:
 
 
 def test_wrong_schedule() -> None:
-    with pytest.raises(InputError, match="is not known; there are split, sliding, block, bundle:80ms, "):
+    with pytest.raises(InputError, match="is not known; there are sliding, split, block, bundle:80ms, "):
         PacketFormat.named("weekly", 16, 2048)
 
 

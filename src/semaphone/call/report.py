@@ -43,9 +43,7 @@ class CallReport:
     encrypted: bool
     seconds: float
     meetings: int  # how often the other end (re)started
-    context_ms: (
-        float  # from a block's first sample to its last packet: what has to be spoken before
-    )
+    context_ms: float  # from a block's first sample to its last packet: what has to be spoken before
     lookahead_ms: float  # by which the codec's output lags behind
     sent_payload_bps: float
     sent_gross_bps: float

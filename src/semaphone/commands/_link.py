@@ -65,9 +65,9 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--schedule",
-        default="split",
-        help="split (two interleaved packets a block, the default), sliding (a packet a chunk, with half of it and "
-        "half of the one before), block, bundle:80ms, bundle:160ms, bundle:320ms",
+        default="sliding",
+        help="sliding (a packet a chunk, with half of it and half of the one before, the default), split (two "
+        "interleaved packets for two chunks at a time), block, bundle:80ms, bundle:160ms, bundle:320ms",
     )
     parser.add_argument(
         "--spacing",

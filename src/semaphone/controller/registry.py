@@ -1,6 +1,6 @@
 """Controllers by name, as the commands make them: `adaptive`, `budget`, `fixed`, or a file of weights.
 
-form = PacketFormat.named("split", info.num_codebooks, info.codebook_size)
+form = PacketFormat.named("sliding", info.num_codebooks, info.codebook_size)
 spec = ControllerSpec(bitrate=1200)
 form = padded(spec, info, form)                      # another format only if the rate is to be constant
 controller = load_controller(spec, info, form)

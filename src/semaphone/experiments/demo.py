@@ -28,7 +28,7 @@ from semaphone.link.feedback import Feedback
 from semaphone.link.plot import plot_link
 from semaphone.link.simulate import Link, Record, simulate
 from semaphone.metrics.scores import evaluate
-from semaphone.packet.format import PacketFormat
+from semaphone.packet.format import USUAL, PacketFormat
 from semaphone.recovery.registry import default_recovery, load_recovery
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _scored(demo: Demo, heard: Samples, same_timing: bool = True) -> dict[str, f
 
 def _semaphone(demo: Demo, codec: Codec, filler: str, recovery: Recovery, loss: float) -> tuple[Row, dict[str, Any]]:
     info = codec.info
-    form = PacketFormat.named("split", info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
+    form = PacketFormat.named(USUAL, info.num_codebooks, info.codebook_size, frame_rate=info.frame_rate)
     spec = decided(demo.controller, info)
     form = padded(spec, info, form)
     controller = load_controller(spec, info, form)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from semaphone.audio import Samples
 
 KEY = ("method", "setting", "identity", "talk", "machine")
-SCHEDULES = "split,sliding,block,bundle:80ms,bundle:160ms,bundle:320ms"
+SCHEDULES = "sliding,split,block,bundle:80ms,bundle:160ms,bundle:320ms"
 RIVALS = ("opus:8000:20ms", "opus:8000:60ms", "soundstream:6000", "textlink")
 CODEBOOKS, COPIES = 8, 7  # the paper's 2.06 kbit/s
 

@@ -23,7 +23,7 @@ RIVALS: tuple[str, ...] = (
     *("codec2:1200", "textlink"),
 )
 QUICK_RIVALS = ("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "textlink")
-SCHEDULES = ("split", "sliding")  # of packets
+SCHEDULES = ("sliding", "split")  # of packets, the usual one first
 KINDS = ("uniform", "bursts")  # of weather
 _QUICK_RECORDINGS = 2
 _QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a quick look
@@ -111,9 +111,9 @@ def add_packet_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schedule",
         choices=SCHEDULES,
-        default="split",
-        help="split: two packets for two chunks at a time (default); sliding: a packet for each chunk, with half of it "
-        "and half of the one before",
+        default=SCHEDULES[0],
+        help="sliding: a packet for each chunk, with half of it and half of the one before (default); split: two "
+        "packets for two chunks at a time",
     )
     parser.add_argument(
         "--spacing",

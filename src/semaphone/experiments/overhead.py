@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments.terminal import print_table
 from semaphone.lines import Lines
+from semaphone.packet.format import USUAL
 
 if TYPE_CHECKING:
     from semaphone.packet.format import PacketFormat
@@ -62,8 +63,8 @@ SETTINGS = (
     Setting("split, IPv4", "two interleaved packets a block, as the paper's interleaving of 160 ms needs"),
     Setting("split, IPv6", "the same over IPv6", network="IPv6"),
     Setting("split, ROHC", "the same with compressed headers", network="ROHC"),
-    Setting("call, IPv4", "semaphone call: loss reports, SRTP, RTCP every second", "split", "IPv4", True, True, 1.0),
-    Setting("call, IPv6", "the same over IPv6", "split", "IPv6", True, True, 1.0),
+    Setting("call, IPv4", "semaphone call: loss reports, SRTP, RTCP every second", USUAL, "IPv4", True, True, 1.0),
+    Setting("call, IPv6", "the same over IPv6", USUAL, "IPv6", True, True, 1.0),
     *(
         Setting(f"satellite {ms} ms, {network}", text, f"bundle:{ms}ms", network, loss_report=True)
         for ms in (80, 160, 320)

@@ -18,6 +18,7 @@ import numpy as np
 
 from semaphone.errors import InputError
 from semaphone.experiments.digests import digest_of
+from semaphone.packet.format import USUAL
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
@@ -70,7 +71,7 @@ class LinkSystem(System):
     recovery: str
     spec: ControllerSpec
     transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
-    schedule: str = "split"  # of packets
+    schedule: str = USUAL  # of packets
     spacing: float = 0.0  # s between the packets of a block
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
     feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
@@ -132,7 +133,7 @@ class LinkSystem(System):
         return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx)
 
 
-def form_named(codec: str, schedule: str = "split", spacing: float = 0.0) -> PacketFormat:
+def form_named(codec: str, schedule: str = USUAL, spacing: float = 0.0) -> PacketFormat:
     """The packets of a codec's tokens; with `split` two for each block, `spacing` s apart."""
     from semaphone.packet.format import PacketFormat
 

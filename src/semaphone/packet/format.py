@@ -11,7 +11,8 @@ from semaphone.errors import InputError
 
 Schedule = Literal["split", "sliding", "bundle"]
 # Names for people; a block is a bundle of two chunks.
-SCHEDULES = ("split", "sliding", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
+SCHEDULES = ("sliding", "split", "block", "bundle:80ms", "bundle:160ms", "bundle:320ms")
+USUAL = "sliding"  # where nobody names one
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PacketFormat:
         elif self.schedule == "sliding":
             check(self.chunks_per_packet == 1, "A sliding schedule has one packet a chunk.")
             check(self.copy_distance == 0, "In a sliding schedule copies ride in the next packet, not in a later one.")
-            check(self.spacing == 0, "The packets of a sliding schedule leave chunk by chunk, so there is no spacing.")
+            check(self.spacing == 0, "A sliding schedule has no spacing: its packets are a chunk apart as they are.")
         else:
             check(self.chunks_per_packet in (1, 2, 4), f"A bundle has 1, 2 or 4 chunks, not {self.chunks_per_packet}.")
             check(0 <= self.copy_distance <= 15, f"Copies ride up to 15 packets later, not {self.copy_distance}.")
@@ -133,15 +134,15 @@ class PacketFormat:
     def effective(self, mask: Mask | tuple[int, int]) -> Mask:
         """The mask as it is sent: (sent, twice). Raises ValueError if it is out of range.
 
-        Where chunks are interleaved, one that sends a single token has nothing to interleave: the token goes twice.
-        In bundles without copies nothing goes twice.
+        In a split block a chunk that sends a single token has nothing to interleave: the token goes twice. In
+        bundles without copies nothing goes twice.
         """
         sent, twice = max(mask), min(mask)
         if not 0 <= twice <= sent <= self.num_codebooks:
             raise ValueError(f"the mask {tuple(mask)} does not fit {self.num_codebooks} codebooks")
-        if self.schedule != "bundle":
-            return Mask(1, 1) if sent == 1 else Mask(sent, twice)
-        return Mask(sent, twice if self.copy_distance else 0)
+        if self.schedule == "split" and sent == 1:
+            return Mask(1, 1)
+        return Mask(sent, twice if self.schedule != "bundle" or self.copy_distance else 0)
 
     def partner_of(self, sequence: int) -> int:
         """The number of the earlier packet that shares tokens with this one; it may not exist, then it is below 0."""

@@ -93,8 +93,8 @@ class Packetizer:
         return packets, state
 
     def _waits(self, chunk: _Chunk) -> bool:
-        """Is something of an earlier chunk still to ride? (Of a sliding one that sends anything, half is.)"""
-        return bool(chunk.mask.sent if self.format.schedule == "sliding" else chunk.mask.twice)
+        """Is something of an earlier chunk still to ride? Copies are, and of a sliding one the odd tokens."""
+        return chunk.mask.twice > 0 or (self.format.schedule == "sliding" and chunk.mask.sent > 1)
 
     def _block(
         self, chunks: tuple[_Chunk, ...], state: PacketizerState, loss: float | None

@@ -118,7 +118,7 @@ def _parse_toc(form: PacketFormat, reader: BitReader) -> tuple[tuple[Mask, ...],
         chunks = form.chunks_per_packet
         return tuple(Mask(sent, 0) for sent in digits[:chunks]), tuple(digits[chunks:])
     masks = tuple(pair_of(digit) for digit in digits)
-    if Mask(1, 0) in masks:
+    if form.schedule == "split" and Mask(1, 0) in masks:
         raise PacketError("The packet's table of contents has a single token that is not sent twice.")
     return masks, ()
 
