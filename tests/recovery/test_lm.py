@@ -106,11 +106,13 @@ def test_long_losses_fade_and_speech_returns_smoothly():
 def test_guesses_count_in_full_only_where_nothing_arrived():
     chunks = [chunk(*GOOD), chunk(*GONE), chunk(RECEIVED, LOST, RECEIVED, LOST, UNSENT), chunk(*GONE)]
     (_, gone, some, again), _ = play(recovery(LmSettings(confidence=0.5)), chunks)
-    assert gone.weight.tolist() == again.weight.tolist() == [[1.0] * N]
+    assert gone.weight.tolist() == again.weight.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]]
     assert some.weight[0, [0, 2]].tolist() == [1.0, 1.0]
     assert ((some.weight[0, [1, 3]] > 0) & (some.weight[0, [1, 3]] < 1)).all()
     (_, softly, *_), _ = play(recovery(LmSettings(confidence=0.5, invented=0.25)), chunks)
-    assert softly.weight.tolist() == [[0.25] * N]
+    assert softly.weight.tolist() == [[0.25, 0.25, 0.25, 0.0, 0.0]]
+    (_, fully, *_), _ = play(recovery(LmSettings(confidence=0.5, imagined=N)), chunks)
+    assert fully.weight.tolist() == [[1.0] * N]
 
 
 def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch):
@@ -185,6 +187,8 @@ def test_ragged_streams_share_a_batch():
 def test_refuses_what_makes_no_sense():
     with pytest.raises(InputError, match="codebook"):
         LmSettings(deepest=0)
+    with pytest.raises(InputError, match="codebook"):
+        LmSettings(imagined=0)
     with pytest.raises(InputError, match="needs no delay"):
         recovery(LmSettings(delay=1))
     with pytest.raises(InputError, match="0 or 1"):

@@ -54,6 +54,7 @@ class LmSettings:
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
     predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
     deepest: int = 8  # codebooks beyond stay out if they are lost: of a guess there nano could believe 3 percent
+    imagined: int = 3  # the same where nothing of a chunk arrived, and guesses count in full: deeper ones are noise
     sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
     confidence: float = 0.15  # without the codec's entries a guessed token counts its probability to this power
     invented: float = 1.0  # weight of guesses where nothing of a chunk arrived that they could spoil
@@ -63,8 +64,8 @@ class LmSettings:
     def __post_init__(self) -> None:
         if self.delay not in (0, 1):
             raise InputError(f"The delay of recovery is 0 or 1 chunks, not {self.delay}.")
-        if self.deepest < 1:
-            raise InputError(f"At least one codebook is guessed, not {self.deepest}.")
+        if min(self.deepest, self.imagined) < 1:
+            raise InputError(f"At least one codebook is guessed, not {min(self.deepest, self.imagined)}.")
         if self.confidence < 0 or self.sharpness <= 0:
             raise InputError(
                 f"confidence is 0 or more and sharpness above 0, not {self.confidence} and {self.sharpness}."
@@ -128,7 +129,7 @@ class LmRecovery:
         outside, device = tokens.device, old.lost.device
         tokens, status = tokens.to(device), _settle(status.to(device), old.sent)
         lost, gain = self._loudness(status, old)
-        predict = self._wanted(status) & (gain > 0)[:, None]
+        predict = self._wanted(status, lost) & (gain > 0)[:, None]
         step = self.model.step(
             tokens,
             status,
@@ -155,8 +156,9 @@ class LmRecovery:
         gain = torch.where(nothing, torch.minimum(self.settings.fade.gain(lost), back), back)
         return lost, gain
 
-    def _wanted(self, status: Tensor) -> Tensor:
-        deep = torch.arange(status.shape[1], device=status.device) >= self.settings.deepest
+    def _wanted(self, status: Tensor, lost: Tensor) -> Tensor:
+        most = torch.where(lost > 0, min(self.settings.imagined, self.settings.deepest), self.settings.deepest)
+        deep = torch.arange(status.shape[1], device=status.device) >= most[:, None]
         if self.settings.predict_unsent:
             return (status != TokenStatus.RECEIVED) & ~deep
         return ((status == TokenStatus.LOST) | (status == TokenStatus.UNKNOWN)) & ~deep
