@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,22 @@ def run(blocks, a_link, seed=7):
     record = Record()
     heard = list(simulate(blocks, a_link, seed, record))
     return (np.concatenate(heard) if heard else np.zeros(0, np.float32)), record
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("dtx", [False, True])
+def test_blocks_together_are_heard_as_one_by_one(schedule, dtx):
+    said = speech(40_000)
+    said[12_000:26_000] *= 1e-3  # a pause
+    found = []
+    for together in (1, 5):
+        a_link, record = replace(link("uniform:0.3", schedule), dtx=dtx), Record()
+        heard = np.concatenate(list(simulate([said], a_link, 7, record, together)))
+        found.append((heard, record))
+    (one, alone), (other, many) = found
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    np.testing.assert_array_equal(alone.status, many.status)
+    assert (alone.masks, alone.packets, alone.told) == (many.masks, many.packets, many.told)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

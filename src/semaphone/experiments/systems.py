@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from semaphone.recovery.base import Recovery
 
 RATE = 16_000  # Hz, of what goes in and comes out
+TOGETHER = 16  # blocks that models take at once
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class LinkSystem(System):
         link = self.link(channel)
         rate = link.codec.info.sample_rate
         record = Record()
-        heard = np.concatenate(list(simulate([resampled(speech, RATE, rate)], link, seed, record)))
+        heard = np.concatenate(list(simulate([resampled(speech, RATE, rate)], link, seed, record, TOGETHER)))
         report = record.report(link, seed)
         return Sent(
             fitted(resampled(heard, rate, RATE), len(speech)),

@@ -7,6 +7,7 @@ report = record.report(link, seed=7)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from semaphone.channel.erasure import ErasureChannel, ErasureSampler
 from semaphone.codec.base import Codec
-from semaphone.controller.base import Controller, Mask
+from semaphone.controller.base import NOTHING, Controller, Mask
 from semaphone.link.feedback import Feedback, Reports
 from semaphone.link.receiver import Heard, Receiver, ReceiverState
 from semaphone.link.report import HEADER_BYTES, LinkReport, latency, versions
@@ -58,14 +59,13 @@ class Record:
     bad_packets: int = 0
     feedback_bps: float = 0.0  # of reports in the other direction
 
-    def add(self, sent_seconds: dict[str, float], heard: Heard, masks: Sequence[Mask]) -> None:
-        """One block: what its computation took and what came of its chunks."""
+    def add(
+        self, seconds: dict[str, float], status: Sequence[NDArray[np.int64]], masks: Sequence[Mask], bad_packets: int
+    ) -> None:
+        """Blocks that were computed together: what that took, and what came of their chunks."""
         self.masks.extend(masks)
-        self.status.extend(row.astype(np.int8) for row in heard.status)
-        self.bad_packets += heard.bad_packets
-        seconds = dict(sent_seconds)
-        for name, value in heard.seconds.items():
-            seconds[name] = seconds.get(name, 0.0) + value
+        self.status.extend(row.astype(np.int8) for row in status)
+        self.bad_packets += bad_packets
         for name, value in seconds.items():
             self.parts.setdefault(name, []).append(value)
 
@@ -105,15 +105,33 @@ class Record:
         )
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A block on its way."""
+
+    seconds: dict[str, float]  # that its sender computed
+    masks: list[Mask]  # one a chunk; what is missing of a last block was sent empty
+    payloads: list[bytes | None] = field(default_factory=list)  # that arrived, in the order of `sequences_of`
+
+
 class _Waiting:
     """Blocks on their way: what was sent of each, and which of its packets arrived."""
 
     def __init__(self, link: Link, sampler: ErasureSampler, record: Record, reports: Reports) -> None:
         self.link, self.sampler, self.record, self.reports = link, sampler, record, reports
         self.arrived: dict[int, bytes | None] = {}
-        self.sent: list[tuple[dict[str, float], list[Mask]]] = []
+        self.sent: list[_Sent] = []
         self.block = 0
         self.whole = 0  # blocks whose time is over; the last one of a talk may not be full
+
+    def add(self, sent: Sent) -> int:
+        """What the sender made of a step; returns how many blocks that were."""
+        size = self.link.form.chunks_per_block
+        masks = [sent.masks[i : i + size] for i in range(0, len(sent.masks), size)]
+        share = {name: value / len(masks) for name, value in sent.seconds.items()}
+        self.sent.extend(_Sent(share, [*part, *[NOTHING] * (size - len(part))]) for part in masks)
+        self.whole += len(sent.masks) // size
+        return len(masks)
 
     def send(self, packets: list[Packet]) -> None:
         """Packets leave, and some of them are lost."""
@@ -123,14 +141,14 @@ class _Waiting:
             self.arrived[packet.sequence] = None if gone else packet.payload
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
-    def complete(self, last: bool) -> Iterator[list[bytes | None]]:
-        """The payloads of each block whose last packet has left."""
+    def complete(self, last: bool) -> Iterator[_Sent]:
+        """Each block whose last packet has left, with its payloads."""
         form = self.link.form
         while self.block < len(self.sent):
             numbers = form.sequences_of(self.block)
             if form.block_of(numbers[-1]) >= self.whole and not last:
                 return
-            yield [self.arrived.get(number) for number in numbers]
+            yield replace(self.sent[self.block], payloads=[self.arrived.get(number) for number in numbers])
             self.block += 1
             for number in [n for n in self.arrived if n < self.link.form.sequences_of(self.block)[0]]:
                 del self.arrived[number]
@@ -145,46 +163,79 @@ def _lose_tokens(chunks: list[ReceivedChunk], masks: list[Mask], sampler: Erasur
     return chunks
 
 
-def simulate(blocks: Iterable[Samples], link: Link, seed: int, record: Record | None = None) -> Iterator[Samples]:
+def simulate(
+    blocks: Iterable[Samples], link: Link, seed: int, record: Record | None = None, together: int = 1
+) -> Iterator[Samples]:
     """Speech blocks at the codec's rate → what is heard, in blocks, aligned with the input and as long.
 
-    The same seed gives the same lost packets. `record` is filled on the way.
+    The same seed gives the same lost packets. `record` is filled on the way. Models take `together` blocks at once where
+    that changes nothing but a codec's roundings: speech comes sooner, but times of computation are those of no call.
     """
     record = record if record is not None else Record()
-    return aligned(_heard(blocks, link, seed, record), link.codec.info.delay, record.length)
+    return aligned(_heard(blocks, link, seed, record, together), link.codec.info.delay, record.length)
 
 
-def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record) -> Iterator[Samples]:
+def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record, together: int) -> Iterator[Samples]:
     transmitter = Transmitter(link.codec, link.controller, link.form, link.dtx)
-    receiver = Receiver(link.codec, link.recovery, link.form)
     reports = Reports(link.feedback, link.channel, link.form)
     record.feedback_bps = reports.bit_rate
     waiting = _Waiting(link, link.channel.sampler(np.random.default_rng(seed)), record, reports)
+    far = _FarSide(link, waiting.sampler, record)
     sending: TransmitterState | None = None
-    hearing: ReceiverState | None = None
-    size = link.form.chunks_per_block
+    # A sender that is told of losses decides block by block.
+    size = link.form.chunks_per_block * (together if link.feedback is None else 1)
+    ready: list[_Sent] = []
     for step in chain(steps(blocks, link.codec.info, size, record.length), [None]):
         if step is not None:
             told = reports.at((len(waiting.sent) + 1) * link.form.block_duration)
-            record.told.extend([told.rate] * size)
             sent, sending = transmitter.step(step, sending, told)
-            waiting.sent.append((sent.seconds, _filled(sent, size)))
-            waiting.whole += len(sent.masks) == size
+            record.told.extend([told.rate] * (waiting.add(sent) * link.form.chunks_per_block))
             waiting.send(sent.packets)
         else:
             waiting.send(transmitter.finish(sending))
-        for payloads in waiting.complete(step is None):
-            seconds, masks = waiting.sent[waiting.block]
-            if link.channel.per == "token":
-                chunks, bad = receiver.read(payloads)
-                heard, hearing = receiver.render(_lose_tokens(chunks, masks, waiting.sampler), hearing)
-                heard = replace(heard, bad_packets=bad)
-            else:
-                heard, hearing = receiver.step(payloads, hearing)
-            record.add(seconds, heard, masks)
-            yield heard.speech
+        ready += waiting.complete(step is None)
+        while len(ready) >= together or (step is None and ready):
+            yield far.hear(ready[:together])
+            del ready[:together]
 
 
-def _filled(sent: Sent, size: int) -> list[Mask]:
-    """The masks of a block; what is missing of a last one was sent empty."""
-    return [*sent.masks, *[Mask(0, 0)] * (size - len(sent.masks))]
+class _FarSide:
+    """The receiver of a simulation."""
+
+    def __init__(self, link: Link, sampler: ErasureSampler, record: Record) -> None:
+        self.link, self.sampler, self.record = link, sampler, record
+        self.receiver = Receiver(link.codec, link.recovery, link.form)
+        self.state: ReceiverState | None = None
+
+    def hear(self, blocks: list[_Sent]) -> Samples:
+        """The next blocks; all at once where none of them is a pause."""
+        began = time.perf_counter()
+        chunks, bad = self._read(blocks)
+        seconds = {"packets": time.perf_counter() - began}
+        speaks = not (self.state and self.state.silent) and not any(_is_pause(block) for block in chunks)
+        parts = [list(chain(*chunks))] if speaks else chunks
+        heard: list[Heard] = []
+        for part in parts:
+            one, self.state = self.receiver.render(part, self.state)
+            heard.append(one)
+        for computed in (*(block.seconds for block in blocks), *(one.seconds for one in heard)):
+            for name, value in computed.items():
+                seconds[name] = seconds.get(name, 0.0) + value
+        status = [row for one in heard for row in one.status]
+        self.record.add(seconds, status, [mask for block in blocks for mask in block.masks], bad)
+        return np.concatenate([one.speech for one in heard])
+
+    def _read(self, blocks: list[_Sent]) -> tuple[list[list[ReceivedChunk]], int]:
+        found, bad = [], 0
+        for block in blocks:
+            chunks, more = self.receiver.read(block.payloads)
+            if self.link.channel.per == "token":
+                chunks = _lose_tokens(chunks, block.masks, self.sampler)
+            found.append(chunks)
+            bad += more
+        return found, bad
+
+
+def _is_pause(chunks: list[ReceivedChunk]) -> bool:
+    """Does a block say that nobody talks?"""
+    return all((chunk.status == TokenStatus.UNSENT).all() for chunk in chunks)
