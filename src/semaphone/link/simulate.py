@@ -168,8 +168,8 @@ def simulate(
 ) -> Iterator[Samples]:
     """Speech blocks at the codec's rate → what is heard, in blocks, aligned with the input and as long.
 
-    The same seed gives the same lost packets. `record` is filled on the way. Models take `together` blocks at once where
-    that changes nothing but a codec's roundings: speech comes sooner, but times of computation are those of no call.
+    The same seed gives the same lost packets. `record` is filled on the way. Models take `together` blocks at once
+    where that changes nothing but a codec's roundings: speech comes sooner, but times of computation are no call's.
     """
     record = record if record is not None else Record()
     return aligned(_heard(blocks, link, seed, record, together), link.codec.info.delay, record.length)
