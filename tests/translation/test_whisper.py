@@ -9,7 +9,7 @@ from semaphone.errors import InputError
 from semaphone.translation.chain import Chain
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, Upload
-from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator
+from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator, loops
 
 
 class Runtime:
@@ -122,6 +122,20 @@ def test_an_utterance_is_begun_when_the_model_is_sure(sureness, expected):
         phrases, state = translator.generate(Burst(0, first, rows, last), state)
         said.append([phrase.text for phrase in phrases])
     assert said == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The next day, the next day, the next day, the next day", True),
+        ("so we went. In the end in the end in the end", True),
+        ("No, no, no!", False),
+        ("To make a call, press 4. To make a call, press 5.", False),
+        ("", False),
+    ],
+)
+def test_a_phrase_over_and_over_is_a_loop(text, expected):
+    assert loops(text) is expected
 
 
 def test_languages():

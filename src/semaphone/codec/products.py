@@ -4,8 +4,9 @@ There a processor waits for the weights longer than it multiplies, so they are k
 
 * in 8 bits, where it is known what a layer meets (`Range`). Inputs are rounded to 256 even steps of that range,
   sums are whole numbers: exact, and the same on every processor that has such products.
-* else in half precision, where that holds them exactly, as it does shipped ones. Sums are in single precision, and
-  a row's does not depend on its neighbours.
+* else in half precision, where that holds them exactly, as it does shipped ones. Sums are in single precision. On some
+  processors their order depends on how many rows there are, so there are always `ROWS` of them: then a row's sum does
+  not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOP = 63  # largest weight in 8 bits: two products of it with 255 still fit the 16 bits some processors add them in
+
+ROWS = 6  # that a product in half precision takes at once: as many as the smallest processors keep in registers
 
 Range = tuple[float, float]  # the lowest and the highest number that a layer meets
 
@@ -49,9 +52,20 @@ class Product:
             exact: Tensor = product(x, self.scale, self.zero, self._eight)
             return exact
         if self.half is not None:
-            y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.half)
-            return y
+            return _by_rows(x, self.half)
         return F.linear(x, self.weight, self.bias)
+
+
+def _by_rows(x: Tensor, weight: Any) -> Tensor:
+    """x [..., in] times a packed weight in half precision, `ROWS` rows at a time."""
+    rows = x.reshape(-1, x.shape[-1])
+    count = len(rows)
+    if left := -count % ROWS:
+        rows = torch.cat([rows, rows.new_zeros(left, rows.shape[1])])
+    product = torch.ops.quantized.linear_dynamic_fp16.default
+    made = [product(part, weight) for part in rows.split(ROWS)]
+    y = made[0] if len(made) == 1 else torch.cat(made)
+    return y[:count].reshape(*x.shape[:-1], y.shape[-1])
 
 
 def steps(met: Range) -> tuple[float, int]:

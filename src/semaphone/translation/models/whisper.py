@@ -42,6 +42,7 @@ FULL_ROWS = 1500  # rows of 30 s
 _FRAMES_PER_ROW = 2
 _PREROLL = 10  # frames kept of a silent segment, so that a word's onset in its last 100 ms is not cut
 CONTEXTS = ("none", "left", "resend")
+LOOP = -50.0  # mean log probability that a hypothesis counts with which says a phrase over and over
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class WhisperConfig:
             raise InputError(f"A mean log probability lies between -100 and 0, not at {self.doubt}.")
         if self.threads < 1 or not 1.0 <= self.tokens_per_second <= 50.0:
             raise InputError("Whisper needs at least one thread and 1 to 50 tokens a second.")
+
+
+def loops(text: str) -> bool:
+    """Does it say a phrase three times on end? A recogniser that hears nothing often does, and is sure of it."""
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return any(
+        words[i : i + n] == words[i + n : i + 2 * n] == words[i + 2 * n : i + 3 * n]
+        for n in range(2, len(words) // 3 + 1)
+        for i in range(len(words) - 3 * n + 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -301,7 +312,8 @@ class WhisperTranslator:
     def _hypothesis(self, now: GenerateState) -> tuple[tuple[int, ...], float]:
         seconds = len(now.rows) / ROW_RATE
         limit = max(1, 8 + round(self.config.tokens_per_second * seconds) - len(now.certain))
-        return self._runtime.decode(now.rows, self._task, now.certain, limit)
+        guess, sureness = self._runtime.decode(now.rows, self._task, now.certain, limit)
+        return guess, min(sureness, LOOP) if loops(self._runtime.text(guess)) else sureness
 
     def _agreed(self, now: GenerateState, guess: tuple[int, ...]) -> int:
         """How many tokens this hypothesis shares with the last one, up to the end of a whole word."""
