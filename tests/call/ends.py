@@ -62,16 +62,22 @@ class Ear:
 
 def voice(**options: Any) -> Voice:
     codec = tiny_codec()
-    form = PacketFormat(16, 32, loss_report=True, **options)
+    form = PacketFormat.named(options.pop("schedule", "split"), 16, 32, loss_report=True, **options)
     return Voice(codec, FixedController(8, 2), HoldRecovery(), form)
 
 
 def end(
-    seconds: float = 0.0, key: bytes | None = KEY, notes: list[str] | None = None, volume: float = 0.1, **options: Any
+    seconds: float = 0.0,
+    key: bytes | None = KEY,
+    notes: list[str] | None = None,
+    volume: float = 0.1,
+    schedule: str = "split",
+    **options: Any,
 ) -> CallSession:
     """An end that speaks for `seconds` and listens; its ear is `session.listener.sink`."""
     lines = notes if notes is not None else []
-    return CallSession(voice(), Hum(seconds, volume), Ear(), CallOptions(key=key, **options), lines.append)
+    speaks = voice(schedule=schedule)
+    return CallSession(speaks, Hum(seconds, volume), Ear(), CallOptions(key=key, **options), lines.append)
 
 
 def ear_of(session: CallSession) -> Ear:

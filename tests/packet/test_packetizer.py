@@ -283,6 +283,31 @@ def test_copies_ride_later() -> None:
     assert list(b.status[:3]) == [RECEIVED, RECEIVED, UNKNOWN]
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_block_that_is_left_out_leaves_the_others_alone(schedule) -> None:
+    form = PacketFormat.named(schedule, 16, 2048)
+    packetizer, state, packets = Packetizer(form), None, []
+    count, rng = 5 * form.chunks_per_block, np.random.default_rng(0)
+    tokens = rng.integers(0, 2048, (count, 16))
+    for chunk in range(count):
+        if chunk == 2 * form.chunks_per_block:
+            state = packetizer.skip(state)
+        more, state = packetizer.push(tokens[chunk], (8, 3), state)
+        packets += more
+    packets += packetizer.flush(state)[0]
+    got = receive(form, packets, count + form.chunks_per_block)
+    gone = range(2 * form.chunks_per_block, 3 * form.chunks_per_block)
+    for chunk, one in enumerate(got):
+        received = one.status == RECEIVED
+        if chunk in gone:
+            assert not received.any()
+        else:
+            said = tokens[chunk if chunk < gone.start else chunk - form.chunks_per_block]
+            np.testing.assert_array_equal(one.tokens[received], said[received])
+            whole = form.schedule == "split" or chunk not in range(gone.start - form.chunks_per_block, gone.start)
+            assert received[: 8 if whole or form.schedule == "bundle" else 1].all()
+
+
 def test_a_trailing_chunk_is_not_lost() -> None:
     packets = send(NANO, np.full((1, 16), 9), [(16, 0)])
     assert len(packets) == 2

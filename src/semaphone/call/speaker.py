@@ -17,7 +17,7 @@ from semaphone.controller.base import Controller, LinkLoss, Mask
 from semaphone.link.feedback import EXPECTED
 from semaphone.link.transmitter import Sent, Transmitter, TransmitterState
 from semaphone.packet.format import PacketFormat
-from semaphone.packet.packetizer import Packet, PacketizerState
+from semaphone.packet.packetizer import Packet
 from semaphone.packet.rtp import RtpPacket, serialize_rtp
 from semaphone.recovery.base import Recovery
 
@@ -108,8 +108,8 @@ class Speaker:
     def _skip(self) -> None:
         """Time goes on by a block without packets."""
         self.overruns += 1
-        packetizer = self._state.packetizer or PacketizerState()
-        self._state = replace(self._state, packetizer=replace(packetizer, block=packetizer.block + 1))
+        packetizer = self._transmitter.packetizer.skip(self._state.packetizer)
+        self._state = replace(self._state, packetizer=packetizer)
 
     def _encode(self, chunk: Samples) -> Sent:
         losses = LinkLoss(EXPECTED if self.loss_rate is None else self.loss_rate, self.again)

@@ -63,7 +63,7 @@ def _by_rows(x: Tensor, weight: Any) -> Tensor:
     if left := -count % ROWS:
         rows = torch.cat([rows, rows.new_zeros(left, rows.shape[1])])
     product = torch.ops.quantized.linear_dynamic_fp16.default
-    made = [product(part, weight) for part in rows.split(ROWS)]
+    made = [product(part, weight) for part in torch.split(rows, ROWS)]
     y = made[0] if len(made) == 1 else torch.cat(made)
     return y[:count].reshape(*x.shape[:-1], y.shape[-1])
 

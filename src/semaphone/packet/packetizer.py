@@ -92,6 +92,15 @@ class Packetizer:
             packets += more
         return packets, state
 
+    def skip(self, state: PacketizerState | None) -> PacketizerState:
+        """Time goes on by a block of which nothing is sent, between blocks; what should have ridden with it is lost."""
+        form, state = self.format, state or PacketizerState()
+        if state.waiting:
+            raise ValueError("only whole blocks can be left out")
+        nothing = (_Chunk((), Mask(0, 0)),) * form.chunks_per_block
+        earlier = (*state.earlier, nothing)[-form.reach :] if form.reach else ()
+        return PacketizerState((), earlier, state.block + 1)
+
     def _waits(self, chunk: _Chunk) -> bool:
         """Is something of an earlier chunk still to ride? Copies are, and of a sliding one the odd tokens."""
         return chunk.mask.twice > 0 or (self.format.schedule == "sliding" and chunk.mask.sent > 1)
