@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 TOP = 63  # largest weight in 8 bits: two products of it with 255 still fit the 16 bits some processors add them in
 
-ROWS = 6  # that a product in half precision takes at once: as many as the smallest processors keep in registers
+ROWS = 8  # that a product in half precision takes at once: as many as a chunk has at 100 Hz
 
 Range = tuple[float, float]  # the lowest and the highest number that a layer meets
 
