@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from semaphone.packet.format import USUAL
+
 WEATHER = "--loss 0.2 --jitter 30ms --reorder 0.05"
 STRETCH = 10.0  # s that PLCMOS is taken over
 CODEBOOKS, COPIES = 8, 2  # of each chunk
@@ -137,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--codec", default="nano")
     parser.add_argument("--recovery", default="lm")
-    parser.add_argument("--schedule", default="sliding", help="of packets (default sliding)")
+    parser.add_argument("--schedule", default=USUAL, help=f"of packets (default {USUAL})")
     parser.add_argument("--weather", default=WEATHER, help=f"options of semaphone relay (default {WEATHER})")
     parser.add_argument("--out", type=Path, help="keep what was said, heard and reported here")
     parser.add_argument("--no-quality", action="store_true", help="leave PLCMOS out")

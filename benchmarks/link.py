@@ -19,7 +19,7 @@ from semaphone.codec.registry import load_codec
 from semaphone.commands._link import one_thread, settle
 from semaphone.controller.base import FixedController
 from semaphone.link.simulate import Link, Record, simulate
-from semaphone.packet.format import PacketFormat
+from semaphone.packet.format import USUAL, PacketFormat
 from semaphone.recovery.registry import NAMES, load_recovery
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--codebooks", type=int, default=16)
     parser.add_argument("--copies", type=int, default=2)
     parser.add_argument("--recovery", choices=NAMES, default="hold")
-    parser.add_argument("--schedule", default="sliding")
+    parser.add_argument("--schedule", default=USUAL)
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()
     one_thread()

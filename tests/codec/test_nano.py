@@ -121,7 +121,8 @@ def test_a_codec_leaves_the_model_it_was_made_of_alone(speech):
     tokens = codec.encode(speech).tokens
     entries = model.quantizer.entries(tokens)
     made = model.decoder(model.quantizer.latents(entries), entries).speech
-    assert (codec.decode(tokens).speech - made).norm() < 5e-3 * made.norm()  # its pitch is rounded more finely
+    # Its pitch is rounded more finely, and phases drift apart with time.
+    assert (codec.decode(tokens).speech - made).norm() < 2e-3 * made.norm()
 
 
 @pytest.mark.parametrize("met", ["5", "[1]", '{"encoder.last": 3}', '{"encoder.last": [2, 1]}', '{"a": [NaN, 1]}', "{"])

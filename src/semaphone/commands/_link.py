@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from semaphone.errors import InputError
+from semaphone.packet.format import USUAL
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,7 +66,7 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--schedule",
-        default="sliding",
+        default=USUAL,
         help="sliding (a packet a chunk, with half of it and half of the one before, the default), split (two "
         "interleaved packets for two chunks at a time), block, bundle:80ms, bundle:160ms, bundle:320ms",
     )

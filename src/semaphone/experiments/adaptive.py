@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
 def contestants(args: argparse.Namespace, recovery: str, corpus: Corpus, weathers: Sequence[Weather]) -> list[System]:
     """The adaptive controller first, then the fixed masks, full duplication last of them, then the ablations."""
     masks = fixed_masks(args.transmissions, link_systems.info_of(args).num_codebooks)
-    target = link_systems.payload_bps(args, masks[-1])
-    ours = link_systems.adaptive(args, recovery, target if args.dtx else None, "adaptive")
+    bitrate = link_systems.payload_bps(args, masks[-1]) if args.dtx else None
+    ours = link_systems.adaptive(args, recovery, bitrate, "adaptive")
     channels = [weather.specification for weather in weathers]
     bare = replace(ours, name="adaptive, without copies", family=ABLATION, protected=False)
     if not args.dtx:

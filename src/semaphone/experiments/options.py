@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from semaphone.commands import _link
 from semaphone.errors import InputError, SemaphoneError
+from semaphone.packet.format import SCHEDULES, USUAL
 
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
@@ -23,7 +24,6 @@ RIVALS: tuple[str, ...] = (
     *("codec2:1200", "textlink"),
 )
 QUICK_RIVALS = ("opus:6000:60ms", "opus:12000:20ms", "aac:8000", "soundstream:1600", "textlink")
-SCHEDULES = ("sliding", "split")  # of packets, the usual one first
 KINDS = ("uniform", "bursts")  # of weather
 _QUICK_RECORDINGS = 2
 _QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a quick look
@@ -111,7 +111,7 @@ def add_packet_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schedule",
         choices=SCHEDULES,
-        default=SCHEDULES[0],
+        default=USUAL,
         help="sliding: a packet for each chunk, with half of it and half of the one before (default); split: two "
         "packets for two chunks at a time",
     )

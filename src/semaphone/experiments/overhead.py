@@ -12,15 +12,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.experiments.terminal import print_table
 from semaphone.lines import Lines
-from semaphone.packet.format import USUAL
-
-if TYPE_CHECKING:
-    from semaphone.packet.format import PacketFormat
+from semaphone.packet.format import USUAL, PacketFormat
 
 KEY = ("setting", "transmissions", "codebooks", "codebook_size", "frame_rate")
 UDP, RTP, IPV4, IPV6 = 8, 12, 20, 40  # bytes (RFCs 768, 3550, 791, 8200)
@@ -151,8 +148,6 @@ def measure(
     setting: Setting, transmissions: int, codebooks: int = 8, codebook_size: int = 2048, frame_rate: float = 12.5
 ) -> Overhead:
     """One row. Raises InputError for settings that do not fit, MissingExtraError where SRTP is not installed."""
-    from semaphone.packet.format import PacketFormat
-
     form = PacketFormat.named(
         setting.schedule, codebooks, codebook_size, frame_rate=frame_rate, loss_report=setting.loss_report
     )

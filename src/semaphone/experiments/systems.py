@@ -18,7 +18,7 @@ import numpy as np
 
 from semaphone.errors import InputError
 from semaphone.experiments.digests import digest_of
-from semaphone.packet.format import USUAL
+from semaphone.packet.format import USUAL, PacketFormat
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from semaphone.controller.registry import ControllerSpec
     from semaphone.link.feedback import Feedback
     from semaphone.link.simulate import Link
-    from semaphone.packet.format import PacketFormat
     from semaphone.recovery.base import Recovery
 
 RATE = 16_000  # Hz, of what goes in and comes out
@@ -136,8 +135,6 @@ class LinkSystem(System):
 
 def form_named(codec: str, schedule: str = USUAL, spacing: float = 0.0) -> PacketFormat:
     """The packets of a codec's tokens; with `split` two for each block, `spacing` s apart."""
-    from semaphone.packet.format import PacketFormat
-
     info = codec_named(codec).info
     sizes = (info.num_codebooks, info.codebook_size)
     return PacketFormat.named(schedule, *sizes, frame_rate=info.frame_rate, spacing=spacing)

@@ -24,7 +24,7 @@ Source = Literal["receiver", "oracle"]
 EXPECTED = 0.1  # the loss rate before anything is known: a talk whose first words are lost does not come back
 DOUBT = 8.0  # packets that count as so many lost before the first one is known
 PAIRS = 0.2  # of the memory of the loss rate's inverse: how bursts are changes more slowly than how many there are
-SOMETIMES = tuple((i + 0.5) / 10 for i in range(10))  # r, where bursts now and then take both packets
+SOMETIMES = tuple((i + 0.5) / 10 for i in range(10))  # of the way from p to 1, where r is if bursts often take both
 ALWAYS = 0.98  # r, where bursts take whatever leaves within them
 
 

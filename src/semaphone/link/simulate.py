@@ -106,7 +106,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class _Sent:
+class _Block:
     """A block on its way."""
 
     seconds: dict[str, float]  # that its sender computed
@@ -120,7 +120,7 @@ class _Waiting:
     def __init__(self, link: Link, sampler: ErasureSampler, record: Record, reports: Reports) -> None:
         self.link, self.sampler, self.record, self.reports = link, sampler, record, reports
         self.arrived: dict[int, bytes | None] = {}
-        self.sent: list[_Sent] = []
+        self.sent: list[_Block] = []
         self.block = 0
         self.whole = 0  # blocks whose time is over; the last one of a talk may not be full
 
@@ -129,7 +129,7 @@ class _Waiting:
         size = self.link.form.chunks_per_block
         masks = [sent.masks[i : i + size] for i in range(0, len(sent.masks), size)]
         share = {name: value / len(masks) for name, value in sent.seconds.items()}
-        self.sent.extend(_Sent(share, [*part, *[NOTHING] * (size - len(part))]) for part in masks)
+        self.sent.extend(_Block(share, [*part, *[NOTHING] * (size - len(part))]) for part in masks)
         self.whole += len(sent.masks) // size
         return len(masks)
 
@@ -141,7 +141,7 @@ class _Waiting:
             self.arrived[packet.sequence] = None if gone else packet.payload
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
-    def complete(self, last: bool) -> Iterator[_Sent]:
+    def complete(self, last: bool) -> Iterator[_Block]:
         """Each block whose last packet has left, with its payloads."""
         form = self.link.form
         while self.block < len(self.sent):
@@ -184,7 +184,7 @@ def _heard(blocks: Iterable[Samples], link: Link, seed: int, record: Record, tog
     sending: TransmitterState | None = None
     # A sender that is told of losses decides block by block.
     size = link.form.chunks_per_block * (together if link.feedback is None else 1)
-    ready: list[_Sent] = []
+    ready: list[_Block] = []
     for step in chain(steps(blocks, link.codec.info, size, record.length), [None]):
         if step is not None:
             told = reports.at((len(waiting.sent) + 1) * link.form.block_duration)
@@ -207,7 +207,7 @@ class _FarSide:
         self.receiver = Receiver(link.codec, link.recovery, link.form)
         self.state: ReceiverState | None = None
 
-    def hear(self, blocks: list[_Sent]) -> Samples:
+    def hear(self, blocks: list[_Block]) -> Samples:
         """The next blocks; all at once where none of them is a pause."""
         began = time.perf_counter()
         chunks, bad = self._read(blocks)
@@ -225,7 +225,7 @@ class _FarSide:
         self.record.add(seconds, status, [mask for block in blocks for mask in block.masks], bad)
         return np.concatenate([one.speech for one in heard])
 
-    def _read(self, blocks: list[_Sent]) -> tuple[list[list[ReceivedChunk]], int]:
+    def _read(self, blocks: list[_Block]) -> tuple[list[list[ReceivedChunk]], int]:
         found, bad = [], 0
         for block in blocks:
             chunks, more = self.receiver.read(block.payloads)

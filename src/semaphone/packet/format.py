@@ -194,8 +194,7 @@ class PacketFormat:
         if self.schedule == "sliding":
             (a, a2), (b, b2) = masks[0], self.effective(copied[0]) if copied else Mask(0, 0)
             tokens = [(a + 1) // 2 + a2 // 2 + b // 2 + (b2 + 1) // 2]
-            return (-(-(self.toc_bits + tokens[0] * self.bits_per_token) // 8),)
-        if self.schedule == "bundle":
+        elif self.schedule == "bundle":
             tokens = [sum(mask.sent for mask in masks) + sum(self.effective(mask).twice for mask in copied)]
         else:
             # At home in the first packet: odd indices of the first chunk, even ones of the second. The rest of a

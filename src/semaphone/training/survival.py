@@ -1,7 +1,7 @@
 """Which tokens survive, drawn for training (LargeSC §IV-A2, §IV-A3; the packets of the link).
 
 Three kinds of weather are mixed: every token for itself (the paper's), packets at random, packets in
-bursts (Gilbert-Elliott). Packets are those of the link: a block of two chunks makes two, tokens at
+bursts (Gilbert-Elliott). Packets are those of `split`: a block of two chunks makes two, tokens at
 even indices change places between the chunks, a token sent twice rides in both packets, and each
 packet says what both chunks hold. So one lost packet loses every other token; two lose even that
 knowledge. How much is sent varies from utterance to utterance and from chunk to chunk.
