@@ -144,9 +144,11 @@ class Spy:
 
     def __init__(self) -> None:
         self.seen: list[tuple[list[int], list[int]]] = []
+        self.coming: list[tuple[list[int], list[int]] | None] = []
 
-    def step(self, tokens, status, state):
+    def step(self, tokens, status, state, *, coming=None):
         self.seen.append((tokens[0].tolist(), status[0].tolist()))
+        self.coming.append(None if coming is None else (coming[0][0].tolist(), coming[1][0].tolist()))
         return Recovered(tokens, (status == TokenStatus.RECEIVED).float(), torch.ones(1)), None
 
 
@@ -160,6 +162,23 @@ def test_one_lost_packet_takes_every_other_token():
         assert status[:2] == [TokenStatus.RECEIVED] * 2
         assert sorted(status[2:6]) == [TokenStatus.RECEIVED] * 2 + [TokenStatus.LOST] * 2
         assert status[6:] == [TokenStatus.UNSENT] * 10
+
+
+def test_what_a_packet_carries_of_the_next_chunk_is_known_before_that_is_due():
+    form = PacketFormat.named("sliding", 16, 32)
+    sent, _ = Transmitter(CODEC, FixedController(6, 2), form).step(speech(2 * 1280))
+    second = sent.packets[1].payload
+    spy = Spy()
+    receiver = Receiver(CODEC, spy, form)
+    _, state = receiver.step([None, second])
+    receiver.step([second, None], state)
+    received, lost, unsent = (int(s) for s in TokenStatus if s != TokenStatus.UNKNOWN)
+    assert spy.seen[0][1] == [received, received, lost, received, lost, received, *[unsent] * 10]
+    assert spy.coming[1] is None
+    assert spy.coming[0] is not None
+    assert spy.coming[0][1] == [received, received, received, lost, received, lost, *[unsent] * 10]
+    assert spy.coming[0] == spy.seen[1]  # it says the same when its own chunk is due
+    assert any(spy.coming[0][0])
 
 
 def test_damaged_packets_count_as_lost(rng):

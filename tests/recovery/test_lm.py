@@ -34,7 +34,7 @@ NANO = RQTransformerConfig(
     text_size=7,
     window=6,
 )
-MOSHI = replace(NANO, token_width=0, acoustic_delay=1, sees_received=False)
+MOSHI = replace(NANO, token_width=0, acoustic_delay=1, sees_received=False, sees_coming=False)
 RECEIVED, LOST, UNSENT, UNKNOWN = (int(s) for s in TokenStatus)
 
 

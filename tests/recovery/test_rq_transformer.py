@@ -18,6 +18,7 @@ from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import load, save
 from semaphone.recovery.sampling import Sampling
+from semaphone.training.recovery_start import start_from_model
 
 N, K = 5, 40
 NANO = RQTransformerConfig(
@@ -36,9 +37,11 @@ NANO = RQTransformerConfig(
     text_size=7,
     window=6,
 )
-MOSHI = replace(NANO, token_width=0, acoustic_delay=1, sees_received=False, text_pad=3, other=(3, 1, 4, 1, 5))
+MOSHI = replace(
+    NANO, token_width=0, acoustic_delay=1, sees_received=False, sees_coming=False, text_pad=3, other=(3, 1, 4, 1, 5)
+)
 BOTH = pytest.mark.parametrize("config", [NANO, MOSHI], ids=["nano", "moshi"])
-RECEIVED, LOST, UNSENT = int(TokenStatus.RECEIVED), int(TokenStatus.LOST), int(TokenStatus.UNSENT)
+RECEIVED, LOST, UNSENT, UNKNOWN = (int(s) for s in TokenStatus)
 
 
 def build(config: RQTransformerConfig, seed: int = 0) -> RQTransformer:
@@ -77,6 +80,70 @@ def test_step_by_step_equals_whole_sequence_nano():
     whole, _ = model(made, status, made, heard)
     torch.testing.assert_close(torch.stack([s.logits for s in steps], 1), whole, atol=1e-4, rtol=1e-4)
     assert (made != tokens).any()
+
+
+def foreseen(status: torch.Tensor, seed: int = 5) -> torch.Tensor:
+    """Of the chunk after each: some of what will arrive of it, or nothing."""
+    later = torch.cat([status[:, 1:], torch.full_like(status[:, :1], LOST)], 1)
+    draw = torch.rand(status.shape, generator=torch.Generator().manual_seed(seed))
+    return torch.where(draw < 0.5, later, LOST).masked_fill(draw[..., :1] < 0.3, UNKNOWN)
+
+
+def with_foresight(seed: int = 0) -> RQTransformer:
+    model = build(NANO, seed)
+    assert model.foresee is not None
+    torch.nn.init.normal_(model.foresee.weight, std=0.3, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def test_step_by_step_equals_whole_sequence_with_the_next_chunk_in_sight():
+    model = with_foresight()
+    tokens, status = chunks(15), weather(15)
+    coming = foreseen(status)
+    later = torch.cat([tokens[:, 1:], tokens[:, :1]], 1)
+    state, steps = None, []
+    for n in range(15):
+        step = model.step(tokens[:, n], status[:, n], state, all_logits=True, coming=(later[:, n], coming[:, n]))
+        state = step.state
+        steps.append(step)
+    made = torch.stack([s.tokens for s in steps], 1)
+    assert torch.equal(made[status == RECEIVED], tokens[status == RECEIVED])
+    heard = torch.where(status == RECEIVED, HEARD, GUESSED)
+    whole, _ = model(made, status, made, heard, coming=coming)
+    torch.testing.assert_close(torch.stack([s.logits for s in steps], 1), whole, atol=1e-4, rtol=1e-4)
+    blind, _ = model(made, status, made, heard)
+    assert (whole - blind).abs().max() > 0.1
+
+
+def test_only_what_has_arrived_of_the_next_chunk_is_seen():
+    model = with_foresight()
+    tokens, status = chunks(2), weather(2)
+    blind = model.step(tokens[:, 0], status[:, 0], all_logits=True).logits
+    for unseen in (LOST, UNKNOWN, UNSENT):
+        coming = (tokens[:, 1], torch.full_like(status[:, 1], unseen))
+        assert torch.equal(model.step(tokens[:, 0], status[:, 0], all_logits=True, coming=coming).logits, blind)
+    some = torch.full_like(status[:, 1], LOST)
+    some[:, 0] = RECEIVED
+    other = tokens[:, 1].clone()
+    other[:, 1:] = (other[:, 1:] + 1) % K
+    first, second = (
+        model.step(tokens[:, 0], status[:, 0], all_logits=True, coming=(t, some)).logits for t in (tokens[:, 1], other)
+    )
+    assert torch.equal(first, second)
+    assert (first - blind).abs().max() > 0.01
+
+
+def test_a_fresh_model_with_foresight_is_the_one_without(tmp_path):
+    """What was trained without it can begin anew with it; files of before are read."""
+    blind = build(replace(NANO, sees_coming=False))
+    model = RQTransformer(NANO).eval()
+    start_from_model(model, blind)
+    tokens, status = chunks(9), weather(9)
+    assert torch.equal(model(tokens, status, coming=foreseen(status))[0], blind(tokens, status)[0])
+    with pytest.raises(InputError, match="other sizes"):
+        start_from_model(RQTransformer(replace(NANO, codec="d" * 64)), blind)
+    with pytest.raises(InputError, match="other sizes"):
+        start_from_model(build(replace(NANO, sees_coming=False)), model)
 
 
 def test_step_by_step_equals_whole_sequence_moshi():
@@ -324,7 +391,7 @@ def test_draws_follow_the_distribution():
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 def test_saved_and_loaded(tmp_path, storage):
-    model = build(NANO)
+    model = with_foresight()
     save(model, tmp_path / "m.safetensors", storage)
     assert [f.name for f in tmp_path.iterdir()] == ["m.safetensors"]
     again = load(tmp_path / "m.safetensors", NANO.codec)

@@ -171,7 +171,7 @@ def test_runs_resume_and_repeat(parts, material, tmp_path):
 
 def test_moshis_delay(material, tmp_path):
     """The same for a model whose acoustic tokens come a time step later."""
-    config = replace(SMALL, token_width=0, acoustic_delay=1, sees_received=False, text_pad=3)
+    config = replace(SMALL, token_width=0, acoustic_delay=1, sees_received=False, sees_coming=False, text_pad=3)
     moshi = Parts(CODEC.info, RQTransformer(config), None)
     trainer = ControllerTrainer(replace(C, reconstruction=0.0), moshi, material, tmp_path)
     assert np.isfinite(trainer.advance()["loss"])

@@ -35,6 +35,7 @@ MOSHI = RQTransformerConfig(
     window=16,
     acoustic_delay=1,
     sees_received=False,
+    sees_coming=False,
     other=(1, 2, 3, 4),
 )
 C = LoraTraining(rank=4, rate=1e-2, batch=4, accumulate=2, steps=12, crop=12, rows=40, every=3)

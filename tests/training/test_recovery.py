@@ -40,7 +40,7 @@ MODEL = RQTransformerConfig(
     text_size=5,
     window=16,
 )
-MOSHI = replace(MODEL, token_width=0, acoustic_delay=1, sees_received=False)
+MOSHI = replace(MODEL, token_width=0, acoustic_delay=1, sees_received=False, sees_coming=False)
 C = RecoveryTraining(
     batch=6,
     crop=20,
@@ -85,6 +85,9 @@ def test_a_batch_is_what_the_receiver_knows():
     assert 0.35 < batch.guess[gone].float().mean() < 0.65
     padded = (batch.text == 0).all(1).float().mean()
     assert 0.3 < padded < 0.7
+    foreseen = batch.coming[:, :-1] == TokenStatus.RECEIVED
+    assert foreseen.any()
+    assert (batch.status[:, 1:][foreseen] == TokenStatus.RECEIVED).all()
     assert (batch.text_target == -100).any()  # short utterances end before the crop
 
 
@@ -92,7 +95,7 @@ def test_the_past_holds_own_guesses():
     model = RQTransformer(MODEL)
     losses = Losses(model, C)
     batch = draw(ramps(), C, np.random.default_rng(1))
-    past = losses._with_guesses(batch.tokens, batch.status, batch.past, batch.guess, batch.text, batch.clean)
+    past = losses._with_guesses(batch, batch.tokens, batch.status, batch.past, batch.guess, batch.text)
     assert (past[batch.guess] < K).all()
     assert torch.equal(past[~batch.guess], batch.past[~batch.guess])
     heard = losses._heard(batch.status, past, batch.clean)
@@ -110,7 +113,8 @@ def test_the_loss_is_equation_19(model):
     batch = draw(ramps(text=True), c, np.random.default_rng(2))
     found = Losses(net, c)(batch, np.random.default_rng(0))
     heard = torch.full_like(batch.tokens, HEARD)
-    logits, text = net(batch.tokens, batch.status, batch.tokens, heard, batch.text)
+    coming = batch.coming if model.sees_coming else None
+    logits, text = net(batch.tokens, batch.status, batch.tokens, heard, batch.text, coming)
     entropy = torch.nn.functional.cross_entropy(logits.flatten(0, 2), batch.tokens.flatten(), reduction="none")
     weight = batch.target * torch.tensor([10.0, 1, 1, 1])
     expected = (entropy.view(weight.shape) * weight).sum() / weight.sum()

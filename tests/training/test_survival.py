@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from semaphone.errors import InputError
+from semaphone.packet.format import Mask, PacketFormat
 from semaphone.packet.interleaving import interleave
+from semaphone.packet.packetizer import Depacketizer, Packetizer
 from semaphone.recovery.base import TokenStatus
 from semaphone.training.survival import (
     Survival,
@@ -26,7 +28,7 @@ def test_a_lost_packet_takes_the_tokens_that_the_interleaver_put_there():
     sent, twice = np.array([N, N]), np.array([0, 0])
     for packet in (0, 1):
         lost = np.arange(2) == packet
-        status = packet_status(sent, twice, N, lost)
+        status, _ = packet_status(sent, twice, N, lost, sliding=False)
         where = interleave(np.repeat(np.arange(2)[:, None], N, 1))  # where[p, k]: the chunk of token k in packet p
         expected = np.full((2, N), int(RECEIVED))
         for k in range(N):
@@ -35,14 +37,15 @@ def test_a_lost_packet_takes_the_tokens_that_the_interleaver_put_there():
 
 
 def test_two_lost_packets_leave_nothing_known():
-    status = packet_status(np.array([N, 3, N, 3]), np.array([2, 2, 2, 2]), N, np.array([True, True, False, False]))
+    lost = np.array([True, True, False, False])
+    status, _ = packet_status(np.array([N, 3, N, 3]), np.array([2, 2, 2, 2]), N, lost, sliding=False)
     assert (status[:2] == UNKNOWN).all()
     assert (status[2] == RECEIVED).all()
     assert status[3].tolist() == [RECEIVED] * 3 + [UNSENT] * 4
 
 
 def test_tokens_sent_twice_survive_one_lost_packet():
-    status = packet_status(np.array([5, 1]), np.array([3, 0]), N, np.array([True, False]))
+    status, _ = packet_status(np.array([5, 1]), np.array([3, 0]), N, np.array([True, False]), sliding=False)
     assert (status[0, :3] == RECEIVED).all()
     assert (status[0, 3:5] == LOST).any()
     assert (status[0, 5:] == UNSENT).all()
@@ -81,9 +84,34 @@ def test_numbers_of_sent_tokens_stay_in_range(rng):
 
 def test_draws_have_every_status_and_follow_the_seed():
     one, two = (draw_status(Survival(), 40, 31, N, np.random.default_rng(3)) for _ in range(2))
-    assert one.shape == (40, 31, N)
-    assert np.array_equal(one, two)
-    assert set(np.unique(one)) == {int(s) for s in TokenStatus}
+    for first, second in zip(one, two, strict=True):
+        assert first.shape == (40, 31, N)
+        assert np.array_equal(first, second)
+        assert set(np.unique(first)) == {int(s) for s in TokenStatus}
+
+
+@pytest.mark.parametrize("schedule", ["sliding", "split"])
+def test_what_is_known_is_what_the_depacketizer_knows(schedule, rng):
+    """Of a chunk and, when it is recovered, of the next one: masks and losses at random, packets of the link."""
+    form = PacketFormat.named(schedule, N, 64)
+    chunks = 24
+    for _ in range(20):
+        sent = rng.integers(1, N + 1, chunks)
+        twice = np.minimum(sent, rng.integers(0, N + 1, chunks))
+        lost = rng.random(chunks + 1) < 0.4
+        packetizer, state, packets = Packetizer(form), None, []
+        for masks in zip(sent, twice, strict=True):
+            more, state = packetizer.push(np.zeros(N, np.int64), Mask(*map(int, masks)), state)
+            packets += more
+        more, _ = packetizer.flush(state)
+        arrived = {p.sequence: p.payload for p in [*packets, *more] if not (p.sequence <= chunks and lost[p.sequence])}
+        found = []
+        for block in range(chunks // form.chunks_per_block):
+            found += Depacketizer(form).read([arrived.get(n) for n in form.sequences_of(block)])
+        status, coming = packet_status(sent, twice, N, lost, schedule == "sliding")
+        assert np.array_equal(status, np.stack([chunk.status for chunk in found]))
+        for drawn, chunk in zip(coming[:-1], found[:-1], strict=True):
+            assert np.array_equal(drawn, np.full(N, int(UNKNOWN)) if chunk.coming is None else chunk.coming.status)
 
 
 def test_impossible_settings():

@@ -48,6 +48,7 @@ def register(parts: Any) -> None:
     parser.add_argument(
         "--align", action="store_true", help="find the times of words with Whisper, for the text stream (nano)"
     )
+    parser.add_argument("--start", metavar="FILE", help="weights to begin with instead of from scratch (nano)")
     parser.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     parser.set_defaults(run=run)
@@ -119,6 +120,7 @@ def _train_nano(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress
 
     from semaphone.commands.train import settings
     from semaphone.recovery.rq_config import RQTransformerConfig
+    from semaphone.recovery.rq_weights import load
     from semaphone.training.recovery import RecoveryTraining, train_recovery
     from semaphone.training.tokens import joined
 
@@ -129,11 +131,12 @@ def _train_nano(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress
         codec=info.fingerprint, num_codebooks=info.num_codebooks, codebook_size=info.codebook_size
     )
     c = replace(settings(RecoveryTraining, known, args.set), model=model)
+    start = None if args.start is None else load(args.start, info.fingerprint)
     # The dev set's utterances are left out of every version; what is looked at is the original.
     parts = [tokens.split(0.03) for tokens in _tokens(args, out, codec, bar, args.versions)]
     train, dev = joined([part[0] for part in parts]), parts[0][1]
     until = c.steps if args.steps is None else args.steps
-    return train_recovery(c, train, out, dev, until, reporter(bar, until), _entries(codec))
+    return train_recovery(c, train, out, dev, until, reporter(bar, until), _entries(codec), start)
 
 
 def _entries(codec: Codec) -> Tensor | None:
@@ -155,6 +158,8 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progres
     from semaphone.recovery.lora import add_lora, load_moshi
     from semaphone.training.lora import LoraTraining, train_lora
 
+    if args.start is not None:
+        raise InputError("Moshi begins with its own weights (--moshi): --start is for nano.")
     if args.align:
         raise InputError("Moshi's text stream has tokens of its own vocabulary: --align is for nano.")
     if args.moshi is None:

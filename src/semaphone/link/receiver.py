@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from semaphone.codec.base import Codec
 from semaphone.link.silence import NoiseState, comfort_noise, learn
@@ -117,9 +118,8 @@ class Receiver:
         tokens, weights, gains = [], [], [state.gain]
         recovery_state = state.recovery
         for chunk in chunks:
-            recovered, recovery_state = self.recovery.step(
-                torch.from_numpy(chunk.tokens)[None], torch.from_numpy(chunk.status)[None], recovery_state
-            )
+            known, coming = _tensors(chunk), None if chunk.coming is None else _tensors(chunk.coming)
+            recovered, recovery_state = self.recovery.step(*known, recovery_state, coming=coming)
             tokens.append(recovered.tokens)
             weights.append(recovered.weight)
             gains.append(float(recovered.gain[0]))
@@ -152,6 +152,11 @@ class Receiver:
                 last = max(i for i, payload in enumerate(good) if payload is not None)
                 good[last] = None
                 bad += 1
+
+
+def _tensors(chunk: ReceivedChunk) -> tuple[Tensor, Tensor]:
+    """Tokens and status as a batch of one, [1, N_Q]."""
+    return torch.from_numpy(chunk.tokens)[None], torch.from_numpy(chunk.status)[None]
 
 
 def _ramps(gains: list[float], length: int) -> Samples:

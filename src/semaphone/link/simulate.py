@@ -160,7 +160,7 @@ def _lose_tokens(chunks: list[ReceivedChunk], masks: list[Mask], sampler: Erasur
         gone = sampler.lost_tokens(mask.sent)
         gone[: mask.twice] &= sampler.lost_tokens(mask.twice)
         chunk.status[: mask.sent][gone] = TokenStatus.LOST
-    return chunks
+    return [replace(chunk, coming=None) for chunk in chunks]  # what it holds of the next one is not lost by its packet
 
 
 def simulate(

@@ -12,7 +12,7 @@ chunks = Depacketizer(form).read([arrived.get(n) for n in numbers])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,10 +142,11 @@ class Packetizer:
 
 @dataclass(frozen=True)
 class ReceivedChunk:
-    """What arrived of a chunk."""
+    """What arrived of a chunk, and what is known by then of the one after it."""
 
     tokens: NDArray[np.int64]  # [N_Q], 0 where nothing was received
     status: NDArray[np.int64]  # [N_Q] of TokenStatus
+    coming: ReceivedChunk | None = None  # the next chunk, as far as the same packets carry it
 
 
 class Depacketizer:
@@ -164,22 +165,28 @@ class Depacketizer:
         if len(payloads) != len(form.sequences_of(0)):
             raise ValueError(f"a block of this format takes {len(form.sequences_of(0))} payloads")
         parsed = [parse(form, data) if isinstance(data, bytes) else data for data in payloads]
-        chunks = [
-            ReceivedChunk(
-                np.zeros(form.num_codebooks, np.int64), np.full(form.num_codebooks, TokenStatus.UNKNOWN, np.int64)
-            )
-            for _ in range(form.chunks_per_block)
-        ]
+        chunks = [_unknown(form) for _ in range(form.chunks_per_block)]
         tables = [masks for i, p in enumerate(parsed) if p is not None and (masks := self._table(p, i))]
         if len(tables) == 2 and tables[0] != tables[1]:
             raise PacketError("The two packets of a block disagree about what was sent.")
         for chunk, mask in zip(chunks, tables[0] if tables else (), strict=False):
-            chunk.status[: mask.sent] = TokenStatus.LOST
-            chunk.status[mask.sent :] = TokenStatus.UNSENT
+            _announce(chunk, mask)
         for place, payload in enumerate(parsed):
             if payload is not None:
                 self._place(chunks, payload, place)
-        return chunks
+        return [replace(c, coming=d) for c, d in zip(chunks, [*chunks[1:], self._next(parsed[-1])], strict=True)]
+
+    def _next(self, payload: Payload | None) -> ReceivedChunk | None:
+        """The chunk after a block, if the block's last packet is the one that leaves with that chunk."""
+        if self.format.reach != 1 or payload is None:
+            return None
+        chunk = _unknown(self.format)
+        _announce(chunk, payload.masks[0])
+        places = carried(self.format, payload.half, payload.masks, payload.copies)
+        for (i, j), token in zip(places, payload.tokens, strict=True):
+            if i == 0:
+                chunk.tokens[j], chunk.status[j] = token, TokenStatus.RECEIVED
+        return chunk
 
     def _table(self, payload: Payload, place: int) -> tuple[Mask, ...]:
         """What a payload says was sent of the block in whose place it stands: one mask a chunk, or nothing."""
@@ -204,3 +211,15 @@ class Depacketizer:
                 raise PacketError("Two packets disagree about a token that was sent twice.")
             chunk.tokens[j] = token
             chunk.status[j] = TokenStatus.RECEIVED
+
+
+def _unknown(form: PacketFormat) -> ReceivedChunk:
+    """A chunk of which nothing is known yet."""
+    count = form.num_codebooks
+    return ReceivedChunk(np.zeros(count, np.int64), np.full(count, TokenStatus.UNKNOWN, np.int64))
+
+
+def _announce(chunk: ReceivedChunk, mask: Mask) -> None:
+    """A table of contents says what was sent of a chunk."""
+    chunk.status[: mask.sent] = TokenStatus.LOST
+    chunk.status[mask.sent :] = TokenStatus.UNSENT

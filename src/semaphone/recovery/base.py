@@ -23,9 +23,12 @@ class Recovered:
 class Recovery(Protocol):
     """Fills what was lost. `state` is `None` for a fresh stream."""
 
-    def step(self, tokens: Tensor, status: Tensor, state: Any) -> tuple[Recovered, Any]:
+    def step(
+        self, tokens: Tensor, status: Tensor, state: Any, *, coming: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Recovered, Any]:
         """Tokens [B, N_Q] and TokenStatus [B, N_Q] of one chunk → the recovered chunk and the next state.
 
-        Received tokens come out untouched with weight 1.
+        coming: the same of the next chunk, as far as it has arrived by now. Received tokens come out untouched with
+        weight 1.
         """
         ...

@@ -38,7 +38,9 @@ def loudness(status: Tensor, state: LossState | None) -> tuple[Tensor, LossState
 class NoRecovery:
     """Lost tokens add nothing to the sum of eq 3."""
 
-    def step(self, tokens: Tensor, status: Tensor, state: Any) -> tuple[Recovered, Any]:
+    def step(
+        self, tokens: Tensor, status: Tensor, state: Any, *, coming: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Recovered, Any]:
         """See `Recovery.step`."""
         gain, state = loudness(status, state)
         received = status == TokenStatus.RECEIVED
@@ -60,7 +62,14 @@ class HoldRecovery:
     which it left out everything, between others, is held as a whole.
     """
 
-    def step(self, tokens: Tensor, status: Tensor, state: HoldState | None) -> tuple[Recovered, HoldState]:
+    def step(
+        self,
+        tokens: Tensor,
+        status: Tensor,
+        state: HoldState | None,
+        *,
+        coming: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Recovered, HoldState]:
         """See `Recovery.step`."""
         gain, loss = loudness(status, state.loss if state is not None else None)
         held = state if state is not None else HoldState(torch.zeros_like(tokens), torch.zeros(tokens.shape), loss)

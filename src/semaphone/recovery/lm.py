@@ -118,12 +118,19 @@ class LmRecovery:
 
     @torch.no_grad()
     def step(
-        self, tokens: Tensor, status: Tensor, state: LmState | None = None, stepping: Tensor | None = None
+        self,
+        tokens: Tensor,
+        status: Tensor,
+        state: LmState | None = None,
+        stepping: Tensor | None = None,
+        *,
+        coming: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Recovered, LmState]:
         """Tokens [B, N_Q] and TokenStatus [B, N_Q] of one chunk → the recovered chunk and the next state.
 
         Received tokens come out untouched with weight 1. `stepping` [B] bool: the streams that move on (default:
-        all); the rows of the others mean nothing. With a delay, the chunk before comes out (silence at first).
+        all); the rows of the others mean nothing. `coming`: tokens and status of the next chunk as far as they have
+        arrived. With a delay, the chunk before comes out (silence at first).
         """
         old = self.fresh_state(tokens.shape[0]) if state is None else state
         outside, device = tokens.device, old.lost.device
@@ -138,6 +145,7 @@ class LmRecovery:
             sampling=self.settings.sampling,
             look_ahead=not self.delay,
             stepping=stepping,
+            coming=None if coming is None else (coming[0].to(device), coming[1].to(device)),
         )
         sent = torch.where((status == TokenStatus.UNKNOWN).any(1), old.sent, _sent(status))
         new = LmState(step.state, lost, gain, sent, (gain, lost) if self.delay else None)

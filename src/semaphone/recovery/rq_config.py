@@ -28,6 +28,7 @@ class RQTransformerConfig:
     window: int = 250  # chunks that the temporal transformer looks back, 20 s
     acoustic_delay: int = 0  # time steps by which acoustic tokens come after their chunk's semantic one: 0 or 1
     sees_received: bool = True  # all that arrived of a chunk is known before its first token is predicted
+    sees_coming: bool = True  # and so is what has arrived of the next chunk by then
     other: tuple[int, ...] = ()  # tokens [N_Q] of the silent other speaker, for a model that hears two
 
     def __post_init__(self) -> None:
@@ -40,5 +41,7 @@ class RQTransformerConfig:
             raise InputError("A recovery model with an acoustic delay cannot see a chunk before its first token.")
         if self.sees_received and not self.token_width:
             raise InputError("A recovery model that sees what was received needs a token_width.")
+        if self.sees_coming and not self.sees_received:
+            raise InputError("A recovery model sees of the next chunk only what it sees of the present one.")
         if self.other and len(self.other) != self.num_codebooks:
             raise InputError(f"other has {self.num_codebooks} tokens or none, not {len(self.other)}.")

@@ -13,7 +13,9 @@ stops after the deepest token that has to be.
 Two properties set the sizes apart. With `acoustic_delay` 1 (Moshi, eq 16) the acoustic tokens of a
 chunk belong to the time step after it; see `step`. With `sees_received` (nano) whatever arrived of
 a chunk, however deep, is known before its first token is predicted: it enters the temporal
-transformer together with the chunk before, and the depth transformer's context once more.
+transformer together with the chunk before, and the depth transformer's context once more. With
+`sees_coming` (nano) so does what the same packets carry of the next chunk: interleaving makes a
+receiver wait for it anyway, and a gap with two banks is easier to bridge.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class _Call:
     status: Tensor  # [B, N_Q] TokenStatus
     sampling: Sampling
     all_logits: bool
+    coming: tuple[Tensor, Tensor] | None  # tokens, TokenStatus [B, N_Q] of the next chunk
 
 
 class RQTransformer(nn.Module):
@@ -65,6 +68,9 @@ class RQTransformer(nn.Module):
         joined = config.num_codebooks * (config.token_width + 2)
         self.join = nn.Linear(joined, config.width, bias=False) if config.token_width else None
         self.see = nn.Linear(joined, config.width, bias=False) if config.sees_received else None
+        self.foresee = nn.Linear(joined, config.width, bias=False) if config.sees_coming else None
+        if self.foresee is not None:
+            nn.init.zeros_(self.foresee.weight)
         self.points: Tensor | None = None  # [N_Q, K, C] float32, the codec's entries, for `expected_share`
         self.lone: Lone | None = None  # see `prepare`
         self.dropout = nn.Dropout(0.0)  # of the temporal input and the depth context; training sets it
@@ -107,14 +113,24 @@ class RQTransformer(nn.Module):
             x = x + tables[self.config.num_codebooks + k](silent)
         return x
 
-    def embed_seen(self, tokens: Tensor, status: Tensor) -> Tensor | None:
-        """What arrived of the chunks that are being recovered: tokens, status [B, T, N_Q] → [B, T, width]."""
+    def embed_seen(self, tokens: Tensor, status: Tensor, coming: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
+        """What arrived of the chunks that are being recovered: tokens, status [B, T, N_Q] → [B, T, width].
+
+        coming: tokens and status [B, T, N_Q] of the chunk after each, as far as they are known when it is recovered.
+        """
         if self.see is None:
             return None
+        y: Tensor = self.see(self._arrived(tokens, status))
+        if coming is None or self.foresee is None:
+            return y
+        known = (coming[1] == TokenStatus.RECEIVED).any(-1, keepdim=True)
+        ahead: Tensor = self.foresee(self._arrived(*coming))
+        return y + known * ahead
+
+    def _arrived(self, tokens: Tensor, status: Tensor) -> Tensor:
         received = status == TokenStatus.RECEIVED
         ids = torch.where(received, tokens, self.config.codebook_size)
-        y: Tensor = self.see(self._embed(ids, (received, status == TokenStatus.UNSENT)))
-        return y
+        return self._embed(ids, (received, status == TokenStatus.UNSENT))
 
     def temporal(self, x: Tensor, window: Window, stepping: Tensor | None = None) -> tuple[Tensor, Window]:
         """T time steps through the temporal transformer: x [B, T, width] → A [B, T, width] and the next state."""
@@ -140,13 +156,21 @@ class RQTransformer(nn.Module):
     # Whole sequences, for training.
 
     def contexts(
-        self, tokens: Tensor, status: Tensor, past: Tensor, heard: Tensor, text: Tensor
+        self,
+        tokens: Tensor,
+        status: Tensor,
+        past: Tensor,
+        heard: Tensor,
+        text: Tensor,
+        coming: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Temporal transformer over whole sequences, teacher-forced: A and the depth transformer's context.
 
         tokens, status [B, T, N_Q]: the chunks to recover and what is known of their tokens (used if `sees_received`);
         past, heard [B, T, N_Q]: the same chunks as later ones remember them (own guesses, K for none);
-        text [B, T]. All are in time steps: see `delayed`. Returns A [B, T, width] and A with what was seen added.
+        text [B, T]; coming [B, T, N_Q]: what is known of the tokens of the chunk after each when it is recovered
+        (used if `sees_coming`). All are in time steps: see `delayed`. Returns A [B, T, width] and A with what was
+        seen added.
         """
         batch, steps, _ = tokens.shape
         config = self.config
@@ -156,7 +180,8 @@ class RQTransformer(nn.Module):
         text = torch.cat([text.new_full((batch, 1), config.text_size), text[:, :-1]], 1)
         step = torch.arange(steps, device=past.device).expand(batch, steps)
         x = self.embed_past(past, heard, text, step)
-        seen = self.embed_seen(tokens, status)
+        later = torch.cat([tokens[:, 1:], first], 1)
+        seen = self.embed_seen(tokens, status, None if coming is None else (later, coming))
         if seen is not None:
             x = x + seen
         a, _ = self.temporal(self.dropout(x), fresh_window(self.decoder.model.layers, batch))
@@ -219,11 +244,13 @@ class RQTransformer(nn.Module):
         past: Tensor | None = None,
         heard: Tensor | None = None,
         text: Tensor | None = None,
+        coming: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Teacher-forced logits [B, T, N_Q, K] and text logits [B, T, text_size] of chunks [B, T, N_Q].
 
         Without `status` nothing of a chunk is seen before it is predicted; `past` and `heard` are what later chunks
-        remember (default: the tokens, all heard); `text` [B, T] (default: padding).
+        remember (default: the tokens, all heard); `text` [B, T] (default: padding); `coming` [B, T, N_Q] what is
+        known of the chunk after each (default: nothing), for a model without an acoustic delay.
         """
         config = self.config
         status = torch.full_like(tokens, TokenStatus.LOST) if status is None else status
@@ -233,7 +260,7 @@ class RQTransformer(nn.Module):
         steps = [self.delayed(x, fill) for x, fill in self._delays(tokens, status, past, heard)]
         if config.acoustic_delay:
             text = torch.cat([text, torch.full_like(text[:, :1], config.text_pad)], 1)
-        a, context = self.contexts(steps[0], steps[1], steps[2], steps[3], text)
+        a, context = self.contexts(steps[0], steps[1], steps[2], steps[3], text, coming)
         flat = context.flatten(0, 1)
         hidden = self.depth_hidden(flat, steps[0].flatten(0, 1), text.flatten())
         logits = depth.per_codebook(self.depth_decoder.lm_heads, hidden, 0)
@@ -294,6 +321,7 @@ class RQTransformer(nn.Module):
         look_ahead: bool = True,
         all_logits: bool = False,
         stepping: Tensor | None = None,
+        coming: tuple[Tensor, Tensor] | None = None,
     ) -> Step:
         """Recover one chunk (eq 8): tokens and TokenStatus [B, N_Q] → the chunk made whole.
 
@@ -303,6 +331,7 @@ class RQTransformer(nn.Module):
         guessed anew for the model's memory. False gives the chunk before, one chunk late (all absent at first).
         all_logits: compute the logits of every token of the chunk, not only where one is predicted.
         stepping [B] bool: the streams that move on (default: all); the others keep their state.
+        coming: tokens and TokenStatus [B, N_Q] of the next chunk as far as they are known; not every model looks.
 
         Raises ValueError if shapes do not fit.
         """
@@ -314,13 +343,14 @@ class RQTransformer(nn.Module):
         wanted = ~received if predict is None else predict & ~received
         if stepping is not None:
             wanted = wanted & stepping[:, None]
-        call = _Call(torch.where(received, tokens, none), wanted, status, sampling or Sampling(), all_logits)
+        call = _Call(torch.where(received, tokens, none), wanted, status, sampling or Sampling(), all_logits, coming)
         step = self._step_now(call, old) if old.late is None else self._step_late(call, old, old.late, look_ahead)
         return step if stepping is None else replace(step, state=merge_states(stepping, step.state, old))
 
     def _step_now(self, call: _Call, state: RQState) -> Step:
         """Without an acoustic delay: one temporal step, then the depth transformer."""
-        seen = self.embed_seen(call.known[:, None], call.status[:, None])
+        coming = None if call.coming is None else (call.coming[0][:, None], call.coming[1][:, None])
+        seen = self.embed_seen(call.known[:, None], call.status[:, None], coming)
         context, window = self._time_step(state, seen)
         filled = self._fill(context, call.known, call.wanted, state.window.position, call)
         return self._step(filled, call.known, self._remember(window, call.known, filled))
@@ -413,6 +443,7 @@ class RQTransformer(nn.Module):
             window=facts.sliding_window,
             acoustic_delay=1,
             sees_received=False,
+            sees_coming=False,
             other=other,
         )
         parts = {name: getattr(model, name) for name in ("embed_tokens", "decoder", "depth_decoder")}

@@ -98,6 +98,7 @@ def _read_config(path: str | Path, facts: Mapping[str, str]) -> RQTransformerCon
     try:
         values = json.loads(facts["config"])
         values["other"] = tuple(values["other"])
+        values.setdefault("sees_coming", False)  # files of before do not say so
         return RQTransformerConfig(**{f.name: values[f.name] for f in fields(RQTransformerConfig)})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"The configuration in '{path}' cannot be read.") from error

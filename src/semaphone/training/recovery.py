@@ -34,7 +34,7 @@ from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import save
-from semaphone.training.recovery_start import start_from_entries
+from semaphone.training.recovery_start import start_from_entries, start_from_model
 from semaphone.training.runs import Report, cosine_rate, follow, run_steps
 from semaphone.training.survival import Survival, draw_status
 from semaphone.training.tokens import TokenSet, TokenUtterance
@@ -81,6 +81,7 @@ class Batch:
 
     tokens: Tensor
     status: Tensor  # TokenStatus: what is known when a chunk is recovered
+    coming: Tensor  # TokenStatus: what is known by then of the next chunk
     past: Tensor  # what later chunks remember: the tokens, K for gaps and for guesses not made yet
     guess: Tensor  # bool: where the past is to hold the model's own guess
     target: Tensor  # bool: tokens whose cross entropy counts
@@ -119,7 +120,7 @@ def draw(tokens: TokenSet, c: RecoveryTraining, rng: np.random.Generator) -> Bat
             goal[b, :length] = line[:length]
             if rng.random() >= c.text_dropout:
                 text[b] = line
-    status = draw_status(c.survival, c.batch, c.crop, count, rng)
+    status, coming = draw_status(c.survival, c.batch, c.crop, count, rng)
     missing = (status != TokenStatus.RECEIVED) & valid
     clean = (rng.random(c.batch) >= c.survival.lossy)[:, None, None]
     target = missing if c.model.sees_received else np.broadcast_to(valid, x.shape)
@@ -130,7 +131,7 @@ def draw(tokens: TokenSet, c: RecoveryTraining, rng: np.random.Generator) -> Bat
     guess = missing & ~clean & np.where(status == TokenStatus.UNSENT, unsent, lost)
     if not c.model.sees_received:  # what is known of a chunk does not reach the model before its first token
         status = np.where(clean, TokenStatus.RECEIVED, status)
-    arrays = (x, status, past, guess, target, clean, text, goal)
+    arrays = (x, status, coming, past, guess, target, clean, text, goal)
     return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
@@ -150,8 +151,9 @@ class Losses:
         status, target = delayed(batch.status, TokenStatus.UNSENT), delayed(batch.target, 0)
         past, guess = delayed(batch.past, none), delayed(batch.guess, 0)
         text, goal = self._longer(batch.text, tokens), self._longer(batch.text_target, tokens, -100)
-        past = self._with_guesses(tokens, status, past, guess, text, batch.clean)
-        a, context = model.contexts(tokens, status, past, self._heard(status, past, batch.clean), text)
+        past = self._with_guesses(batch, tokens, status, past, guess, text)
+        heard = self._heard(status, past, batch.clean)
+        a, context = model.contexts(tokens, status, past, heard, text, self._coming(batch))
         rows = self._rows(target, rng)
         return self._entropies(context[rows], tokens[rows], target[rows], text[rows], a, goal)
 
@@ -166,6 +168,10 @@ class Losses:
         heard = torch.where((status == TokenStatus.RECEIVED) | clean, HEARD, GUESSED)
         return torch.where(past == none, ABSENT, heard)
 
+    def _coming(self, batch: Batch) -> Tensor | None:
+        """For a model that sees it; none of those has an acoustic delay."""
+        return batch.coming if self.model.config.sees_coming else None
+
     def _rows(self, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(stream, time step) of the chunks that go through the depth transformer: at most `rows` with a target."""
         found = target.any(2).nonzero()
@@ -175,7 +181,7 @@ class Losses:
 
     @torch.no_grad()
     def _with_guesses(
-        self, tokens: Tensor, status: Tensor, past: Tensor, guess: Tensor, text: Tensor, clean: Tensor
+        self, batch: Batch, tokens: Tensor, status: Tensor, past: Tensor, guess: Tensor, text: Tensor
     ) -> Tensor:
         """The past with the model's likeliest tokens where guesses are wanted."""
         found = guess.any(2).nonzero()
@@ -183,7 +189,8 @@ class Losses:
             return past
         model, training = self.model, self.model.training
         model.eval()
-        _, context = model.contexts(tokens, status, past, self._heard(status, past, clean), text)
+        heard = self._heard(status, past, batch.clean)
+        _, context = model.contexts(tokens, status, past, heard, text, self._coming(batch))
         past = past.clone()
         for part in torch.split(found, 1024):
             at = (part[:, 0], part[:, 1])
@@ -231,10 +238,17 @@ def token_entropy(model: RQTransformer, hidden: Tensor, tokens: Tensor, target: 
 class RecoveryTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
-    def __init__(self, c: RecoveryTraining, tokens: TokenSet, out: Path, entries: Tensor | None = None) -> None:
-        """`entries` [N_Q, K, C] of the codec start the tables (training/recovery_start.py).
+    def __init__(
+        self,
+        c: RecoveryTraining,
+        tokens: TokenSet,
+        out: Path,
+        entries: Tensor | None = None,
+        start: RQTransformer | None = None,
+    ) -> None:
+        """`entries` [N_Q, K, C] of the codec start the tables, or `start` all weights (training/recovery_start.py).
 
-        Raises InputError if the tokens do not fit the model, or a checkpoint in `out` is of another run.
+        Raises InputError if the tokens or `start` do not fit the model, or a checkpoint in `out` is of another run.
         """
         if (tokens.num_codebooks, tokens.codebook_size) != (c.model.num_codebooks, c.model.codebook_size):
             raise InputError(
@@ -248,6 +262,8 @@ class RecoveryTrainer:
         if entries is not None:
             start_from_entries(self.model, entries)
             self.model.points = entries
+        if start is not None:
+            start_from_model(self.model, start)
         self.model.dropout.p = c.dropout
         self.losses = Losses(self.model, c)
         self.step = 0
@@ -327,16 +343,17 @@ def train_recovery(
     until: int | None = None,
     report: Report = lambda step, row: None,
     entries: Tensor | None = None,
+    start: RQTransformer | None = None,
 ) -> Path:
     """Train until step `until` (default: `c.steps`), from the newest checkpoint in `out` if there is one.
 
     Writes log.jsonl, checkpoint.pt and recovery.safetensors (averaged weights, 8 bits); returns the latter's path.
-    `entries` [N_Q, K, C] of the codec's codebooks start the tables.
+    `entries` [N_Q, K, C] of the codec's codebooks start the tables, or `start`, a model trained before, everything.
     `dev` is looked at every `dev_every` steps and at the end (see training/recovery_dev.py).
     """
     from semaphone.training.recovery_dev import evaluate
 
-    trainer = RecoveryTrainer(c, tokens, out, entries)
+    trainer = RecoveryTrainer(c, tokens, out, entries, start)
     last = c.steps if until is None else min(until, c.steps)
 
     def look(step: int) -> dict[str, Any] | None:

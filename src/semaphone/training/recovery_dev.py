@@ -31,6 +31,7 @@ class Weather:
 
     rate: float = 0.2  # of packets
     burst: float | None = None  # mean length of bursts in packets of 80 ms; None: independent losses
+    sliding: bool = True  # the schedule of the packets: `sliding` or `split`
     seed: int = 7
 
 
@@ -81,27 +82,33 @@ def unigram(train: TokenSet) -> NDArray[np.float64]:
     return share
 
 
-def fate(weather: Weather, streams: int, chunks: int, codebooks: int) -> Tensor:
-    """TokenStatus [B, T, N_Q]."""
+def fate(weather: Weather, streams: int, chunks: int, codebooks: int) -> tuple[Tensor, Tensor]:
+    """TokenStatus [B, T, N_Q] of each chunk when it is recovered, and of the next one by then."""
     rng = np.random.default_rng(weather.seed)
     even = chunks + chunks % 2
     sent, twice = np.full(even, codebooks), np.zeros(even, np.int64)
-    rows = []
+    rows, next_rows = [], []
     for _ in range(streams):
-        lost = packet_losses(even, weather.rate, weather.burst, rng)
-        rows.append(settle(packet_status(sent, twice, codebooks, lost))[:chunks])
-    return torch.from_numpy(np.stack(rows))
+        lost = packet_losses(even + 1, weather.rate, weather.burst, rng)
+        status, coming = packet_status(sent, twice, codebooks, lost, weather.sliding)
+        rows.append(settle(status)[:chunks])
+        next_rows.append(coming[:chunks])
+    return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(next_rows))
 
 
 @torch.no_grad()
-def entropies(model: RQTransformer, tokens: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
+def entropies(
+    model: RQTransformer, tokens: Tensor, status: Tensor, coming: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cross entropy in nat and whether the likeliest entry is right, both [B, T, N_Q], of every token.
 
-    The past is what `step` makes of it in this weather.
+    The past is what `step` makes of it in this weather. `coming` [B, T, N_Q]: what is known of the chunk after each.
     """
     state, made = None, []
+    later = torch.cat([tokens[:, 1:], torch.zeros_like(tokens[:, :1])], 1)
     for n in range(tokens.shape[1]):
-        step = model.step(tokens[:, n], status[:, n], state, look_ahead=False)
+        following = None if coming is None else (later[:, n], coming[:, n])
+        step = model.step(tokens[:, n], status[:, n], state, look_ahead=False, coming=following)
         state = step.state
         made.append(step.tokens)
     past = torch.stack(made, 1)
@@ -114,7 +121,7 @@ def entropies(model: RQTransformer, tokens: Tensor, status: Tensor) -> tuple[Ten
         for x, fill in ((tokens, none), (status, int(TokenStatus.UNSENT)), (past, none), (heard, ABSENT))
     ]
     text = torch.full(steps[0].shape[:2], model.config.text_pad)
-    _, context = model.contexts(steps[0], steps[1], steps[2], steps[3], text)
+    _, context = model.contexts(steps[0], steps[1], steps[2], steps[3], text, coming)
     entropy, right = torch.zeros(steps[0].shape), torch.zeros(steps[0].shape)
     for b in range(len(tokens)):
         hidden = model.depth_hidden(context[b], steps[0][b], text[b])
@@ -139,9 +146,9 @@ def last_received(tokens: Tensor, status: Tensor) -> Tensor:
 def _judge(
     model: RQTransformer, tokens: Tensor, valid: Tensor, share: NDArray[np.float64], weather: Weather
 ) -> dict[str, Any]:
-    status = fate(weather, len(tokens), tokens.shape[1], tokens.shape[2])
+    status, coming = fate(weather, len(tokens), tokens.shape[1], tokens.shape[2])
     lost = (status != TokenStatus.RECEIVED) & valid[:, :, None]
-    entropy, right = entropies(model, tokens, status)
+    entropy, right = entropies(model, tokens, status, coming if model.config.sees_coming else None)
     held = last_received(tokens, status)
     table = torch.from_numpy(share)
     chance = torch.stack([table[k][tokens[..., k]] for k in range(tokens.shape[2])], -1)

@@ -8,9 +8,12 @@ of its digits.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from semaphone.errors import InputError
 from semaphone.recovery.rq_transformer import RQTransformer
 
 EMBEDDING = 0.1  # standard deviation of an embedding's numbers
@@ -42,6 +45,17 @@ def start_from_entries(model: RQTransformer, entries: Tensor) -> None:
             block = layer.weight[:, k * c.token_width : (k + 1) * c.token_width]
             block.zero_()
             block[:, :width] = JOINED * mix * (spread[k] / EMBEDDING / deviation[:width])
+
+
+def start_from_model(model: RQTransformer, other: RQTransformer) -> None:
+    """Set a fresh model's weights to those of another of the same sizes; layers that the other has not stay fresh.
+
+    Raises InputError if the sizes differ, or the other one has more.
+    """
+    same = replace(other.config, sees_coming=model.config.sees_coming) == model.config
+    if not same or (other.config.sees_coming and not model.config.sees_coming):
+        raise InputError("The recovery model to begin with has other sizes, or is of another codec.")
+    model.load_state_dict(other.state_dict(), strict=False)
 
 
 def _tables(model: RQTransformer, unit: Tensor, axes: Tensor) -> None:
