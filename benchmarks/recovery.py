@@ -2,7 +2,7 @@
 
 Prints one JSON line for each loss rate: wall and processor time a chunk (p5, p50, p95, p99, ms), the size of the
 model, the memory that a stream takes, and the time that reading the model takes. Without --model the model is
-random; the time does not depend on the weights. Losses are of packets, two to a block, interleaved.
+random; the time does not depend on the weights. Losses are of `sliding` packets, each of them for itself.
 """
 
 from __future__ import annotations
@@ -16,35 +16,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semaphone.recovery.base import TokenStatus
 from semaphone.recovery.lm import LmRecovery
 from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import load, save
-
-
-def weather(blocks: int, codebooks: int, rate: float, rng: np.random.Generator) -> torch.Tensor:
-    """TokenStatus [2 * blocks, codebooks]: the parity of chunk and codebook says in which packet a token rides."""
-    lost = rng.random((blocks, 2)) < rate
-    chunk = np.arange(2)[:, None]
-    packet = (chunk + np.arange(codebooks)) % 2  # [2, codebooks]
-    gone = lost[:, packet]  # [blocks, 2, codebooks]
-    status = np.where(gone, TokenStatus.LOST, TokenStatus.RECEIVED)
-    status[lost.all(1)] = TokenStatus.UNKNOWN
-    return torch.from_numpy(status.reshape(-1, codebooks).astype(np.int64))
+from semaphone.training.survival import packet_losses, packet_status
 
 
 def measure(lm: LmRecovery, rate: float, chunks: int, warm: int) -> dict[str, list[float]]:
     """p5, p50, p95, p99 in ms of the wall and processor time of a step."""
     config = lm.model.config
     rng = np.random.default_rng(1)
-    status = weather((chunks + warm + 1) // 2, config.num_codebooks, rate, rng)
-    tokens = torch.from_numpy(rng.integers(0, config.codebook_size, status.shape))
+    steps = warm + chunks
+    sent = np.full(steps, config.num_codebooks)
+    lost = packet_losses(steps + 1, rate, None, rng)
+    status, later = map(torch.from_numpy, packet_status(sent, 0 * sent, config.num_codebooks, lost, sliding=True))
+    tokens = torch.from_numpy(rng.integers(0, config.codebook_size, (steps + 1, config.num_codebooks)))
     wall, processor = [], []
     state = None
-    for n in range(warm + chunks):
+    for n in range(steps):
         a, b = time.perf_counter(), time.thread_time()
-        _, state = lm.step(tokens[n : n + 1], status[n : n + 1], state)
+        coming = (tokens[n + 1 : n + 2], later[n : n + 1])
+        _, state = lm.step(tokens[n : n + 1], status[n : n + 1], state, coming=coming)
         wall.append(1e3 * (time.perf_counter() - a))
         processor.append(1e3 * (time.thread_time() - b))
     return {

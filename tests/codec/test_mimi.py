@@ -195,6 +195,19 @@ def test_weight_scales_embeddings(codec):
     )
 
 
+def test_entries_enter_the_sum_as_tokens_do(codec):
+    """Half of a token's entry given as such is the token with half its weight."""
+    t, quantizer = tokens(6), codec.model.quantizer
+    layers = [
+        *quantizer.semantic_residual_vector_quantizer.layers[: quantizer.num_semantic_quantizers],
+        *quantizer.acoustic_residual_vector_quantizer.layers,
+    ]
+    entries = torch.stack([layer.codebook.decode(t[:, k]) for k, layer in enumerate(layers[: t.shape[1]])], 1)
+    half = torch.full(t.shape, 0.5)
+    given = codec.decode(t, weight=0 * half, entries=0.5 * entries).speech
+    torch.testing.assert_close(given, codec.decode(t, weight=half).speech, atol=1e-4, rtol=1e-4)
+
+
 def test_gradients_reach_the_weight(codec):
     weight = torch.ones(2, 6, 4, requires_grad=True)
     codec.decode(tokens(4), weight=weight).speech.square().sum().backward()

@@ -89,6 +89,15 @@ def test_leading_codebooks_alone(codec, speech):
     )
 
 
+def test_entries_enter_the_sum_as_tokens_do(codec, speech):
+    """Half of a token's entry given as such is the token with half its weight."""
+    tokens = codec.encode(speech).tokens
+    half = torch.full(tokens.shape, 0.5)
+    entries = torch.stack([codec.model.quantizer.book(k).entries[tokens[:, k]] for k in range(tokens.shape[1])], 1)
+    given = codec.decode(tokens, weight=0 * half, entries=0.5 * entries).speech
+    torch.testing.assert_close(given, codec.decode(tokens, weight=half).speech, atol=1e-5, rtol=0)
+
+
 def test_wrong_shapes_are_refused(codec):
     with pytest.raises(ValueError, match="speech must be"):
         codec.encode(torch.zeros(1, 1279))

@@ -115,6 +115,25 @@ def test_guesses_count_in_full_only_where_nothing_arrived():
     assert fully.weight.tolist() == [[1.0] * N]
 
 
+def test_beside_tokens_that_arrived_the_expected_entry_stands_for_a_guess():
+    """With the codec's entries known: weight 0 and the mean of the bets; where nothing arrived, the guess itself."""
+    lm = recovery()
+    points = torch.randn(N, K, 3, generator=torch.Generator().manual_seed(4))
+    lm.model.points = points
+    tokens, status = chunk(RECEIVED, LOST, RECEIVED, LOST, UNSENT)
+    wanted = (status == LOST).nonzero()[:, 1].tolist()
+    step = lm.model.step(tokens, status, predict=status == LOST)
+    (some, gone), _ = play(lm, [(tokens, status), chunk(*GONE)])
+    assert some.weight.tolist() == [[1.0, 0.0, 1.0, 0.0, 0.0]]
+    assert some.entries is not None
+    expected = torch.zeros(1, N, 3)
+    for k in wanted:
+        expected[0, k] = torch.softmax(step.logits[0, k], -1) @ points[k]
+    torch.testing.assert_close(some.entries, expected)
+    assert gone.weight.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]]
+    assert gone.entries is None
+
+
 def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch):
     from semaphone.recovery import depth
 

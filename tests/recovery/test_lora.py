@@ -44,7 +44,7 @@ class Silent:
         count = num_codebooks or 8
         return Encoded(torch.arange(count).expand(1, count)[..., None], torch.zeros(1, 1, 1), None)
 
-    def decode(self, tokens, state=None, weight=None):
+    def decode(self, tokens, state=None, weight=None, entries=None):
         raise NotImplementedError
 
 

@@ -83,7 +83,7 @@ class Ramp:
         tokens = torch.arange(first, first + count).expand(1, 2, count)
         return Encoded(tokens, torch.zeros(1, 1, count), first + count)
 
-    def decode(self, tokens, state=None, weight=None):
+    def decode(self, tokens, state=None, weight=None, entries=None):
         raise NotImplementedError
 
 

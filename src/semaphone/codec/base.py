@@ -72,10 +72,17 @@ class Codec(Protocol):
         """
         ...
 
-    def decode(self, tokens: Tensor, state: State | None = None, weight: Tensor | None = None) -> Decoded:
+    def decode(
+        self,
+        tokens: Tensor,
+        state: State | None = None,
+        weight: Tensor | None = None,
+        entries: Tensor | None = None,
+    ) -> Decoded:
         """Speech of tokens [B, K, T] with any 1 <= K <= N_Q leading codebooks.
 
         `weight` [B, K, T] in [0, 1] says how much of a token's embedding enters the sum of eq 3
-        (0: the token adds nothing); `None` means all of them.
+        (0: the token adds nothing); `None` means all of them. `entries` [B, K, T, C] enter it besides, as
+        embeddings of each codebook.
         """
         ...

@@ -166,12 +166,13 @@ def _nearest(quantizer: Any, latents: Tensor, count: int) -> list[Tensor]:
     return indices
 
 
-def _embed(quantizer: Any, tokens: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of weighted codebook entries (eq 3): tokens [B, K, T] → [B, D, T]."""
+def _embed(quantizer: Any, tokens: Tensor, weight: Tensor | None, more: Tensor | None) -> Tensor:
+    """Sum of weighted codebook entries (eq 3), and what else is given: tokens [B, K, T] → [B, D, T]."""
     total: Any = 0
     for i, index in enumerate(tokens.unbind(1)):
         entry = quantizer.layers[i].codebook.decode(index)
         total = total + (entry if weight is None else entry * weight[:, i, :, None])
+        total = total if more is None else total + more[:, i]
     total = total.transpose(1, 2)
     y: Tensor = total if quantizer.output_proj is None else quantizer.output_proj(total)
     return y
@@ -273,12 +274,14 @@ class MimiCodec:
         tokens: Tensor,
         state: MimiState | None = None,
         weight: Tensor | None = None,
+        entries: Tensor | None = None,
         stepping: Tensor | None = None,
     ) -> Decoded:
         """Speech [B, T * 1920] of tokens [B, K, T] with any 1 <= K <= N_Q leading codebooks.
 
         `weight` [B, K, T] in [0, 1] scales each embedding in the sum of eq 3, and gradients flow back to it if it
-        asks for them; `stepping` as in `encode`. Raises ValueError if shapes or token values are out of range.
+        asks for them; `entries` [B, K, T, C] enter that sum besides; `stepping` as in `encode`. Raises ValueError if
+        shapes or token values are out of range.
         """
         if tokens.dim() != 3 or not 1 <= tokens.shape[1] <= self._info.num_codebooks or tokens.shape[2] == 0:
             raise ValueError(f"Tokens are [B, 1 to {self._info.num_codebooks}, T], not {list(tokens.shape)}.")
@@ -289,9 +292,10 @@ class MimiCodec:
         parts = []
         blocks = torch.split(tokens, BLOCK, 2)
         weights = [None] * len(blocks) if weight is None else torch.split(weight, BLOCK, 2)
+        more = [None] * len(blocks) if entries is None else torch.split(entries, BLOCK, 2)
         with torch.set_grad_enabled(torch.is_grad_enabled() and weight is not None and weight.requires_grad):
-            for block, w in zip(blocks, weights, strict=True):
-                speech, state = self._speech(block, w, state, stepping)
+            for block, w, m in zip(blocks, weights, more, strict=True):
+                speech, state = self._speech(block, w, m, state, stepping)
                 parts.append(speech)
             speech = torch.cat(parts, 1)
         return Decoded(speech if stepping is None else speech * stepping[:, None], state)
@@ -324,15 +328,23 @@ class MimiCodec:
         return torch.stack(indices, 1)
 
     def _speech(
-        self, tokens: Tensor, weight: Tensor | None, state: MimiState | None, stepping: Tensor | None
+        self,
+        tokens: Tensor,
+        weight: Tensor | None,
+        more: Tensor | None,
+        state: MimiState | None,
+        stepping: Tensor | None,
     ) -> tuple[Tensor, MimiState]:
         model, quantizer = self.model, self.model.quantizer
         open_ = self._begin(model.decoder_transformer, tokens.shape[0], state, stepping)
         split = quantizer.num_semantic_quantizers
-        semantic, acoustic = (None, None) if weight is None else (weight[:, :split], weight[:, split:])
-        x = _embed(quantizer.semantic_residual_vector_quantizer, tokens[:, :split], semantic)
+        semantic, acoustic = (
+            [None if part is None else part[:, half] for part in (weight, more)]
+            for half in (slice(split), slice(split, None))
+        )
+        x = _embed(quantizer.semantic_residual_vector_quantizer, tokens[:, :split], *semantic)
         if tokens.shape[1] > split:
-            x = x + _embed(quantizer.acoustic_residual_vector_quantizer, tokens[:, split:], acoustic)
+            x = x + _embed(quantizer.acoustic_residual_vector_quantizer, tokens[:, split:], *acoustic)
         if model.upsample is not None:
             x = _deconvolve(model.upsample, x, open_.tails)
         x, window = _attend(model.decoder_transformer, x, open_.window, stepping)

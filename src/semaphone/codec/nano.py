@@ -249,10 +249,12 @@ class NanoCodec:
         return Encoded(tokens, latents.transpose(1, 2), state)
 
     @torch.inference_mode()
-    def decode(self, tokens: Tensor, state: Any = None, weight: Tensor | None = None) -> Decoded:
+    def decode(
+        self, tokens: Tensor, state: Any = None, weight: Tensor | None = None, entries: Tensor | None = None
+    ) -> Decoded:
         """See `Codec.decode`."""
         if tokens.ndim != 3 or not 1 <= tokens.shape[1] <= self.info.num_codebooks or not tokens.shape[2]:
             raise ValueError(f"tokens must be [B, K, T] with 1 <= K <= {self.info.num_codebooks}")
-        entries = self.model.quantizer.entries(tokens, weight)
-        rendered = self.model.decoder(self.model.quantizer.latents(entries), entries, state)
+        summed = self.model.quantizer.entries(tokens, weight, entries)
+        rendered = self.model.decoder(self.model.quantizer.latents(summed), summed, state)
         return Decoded(rendered.speech, rendered.state)

@@ -164,13 +164,18 @@ class SplitQuantizer(nn.Module):
             at = path[rows, at]
         return torch.from_numpy(np.stack(tokens[::-1], 1))
 
-    def entries(self, tokens: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Tokens [B, K, T], weight [B, K, T] or None → semantic entry beside the sum of acoustic ones [B, T, 2 C]."""
+    def entries(self, tokens: Tensor, weight: Tensor | None = None, more: Tensor | None = None) -> Tensor:
+        """Tokens [B, K, T], weight [B, K, T] or None → semantic entry beside the sum of acoustic ones [B, T, 2 C].
+
+        more [B, K, T, C]: what is added to each token's.
+        """
         table = self.table if self.table is not None else self._table()
         shift = torch.arange(0, tokens.shape[1] * self.size, self.size)
         parts = table[tokens + shift[:, None]]  # [B, K, T, C]
         if weight is not None:
             parts = parts * weight[..., None].to(parts.dtype)
+        if more is not None:
+            parts = parts + more.to(parts.dtype)
         # Summed one by one, so that codebooks of weight 0 change nothing, not even a rounding.
         acoustic = parts[:, 1:].cumsum(1)[:, -1] if tokens.shape[1] > 1 else torch.zeros_like(parts[:, 0])
         return torch.cat([parts[:, 0], acoustic], -1)

@@ -115,16 +115,18 @@ class Receiver:
         self, chunks: list[ReceivedChunk], state: ReceiverState
     ) -> tuple[Samples, dict[str, float], ReceiverState]:
         began = time.perf_counter()
-        tokens, weights, gains = [], [], [state.gain]
+        tokens, weights, entries, gains = [], [], [], [state.gain]
         recovery_state = state.recovery
         for chunk in chunks:
             known, coming = _tensors(chunk), None if chunk.coming is None else _tensors(chunk.coming)
             recovered, recovery_state = self.recovery.step(*known, recovery_state, coming=coming)
             tokens.append(recovered.tokens)
             weights.append(recovered.weight)
+            entries.append(recovered.entries)
             gains.append(float(recovered.gain[0]))
         filled = time.perf_counter()
-        decoded = self.codec.decode(torch.stack(tokens, 2), state.codec, torch.stack(weights, 2))
+        more = _stacked(entries)
+        decoded = self.codec.decode(torch.stack(tokens, 2), state.codec, torch.stack(weights, 2), more)
         speech = decoded.speech[0].numpy()
         seconds = {"recovery": filled - began, "decoder": time.perf_counter() - filled}
         noise, size = state.noise, self.codec.info.chunk_samples
@@ -157,6 +159,14 @@ class Receiver:
 def _tensors(chunk: ReceivedChunk) -> tuple[Tensor, Tensor]:
     """Tokens and status as a batch of one, [1, N_Q]."""
     return torch.from_numpy(chunk.tokens)[None], torch.from_numpy(chunk.status)[None]
+
+
+def _stacked(entries: list[Tensor | None]) -> Tensor | None:
+    """Of chunks [B, N_Q, C] → [B, N_Q, T, C], zero where there are none."""
+    some = next((part for part in entries if part is not None), None)
+    if some is None:
+        return None
+    return torch.stack([torch.zeros_like(some) if part is None else part for part in entries], 2)
 
 
 def _ramps(gains: list[float], length: int) -> Samples:

@@ -18,6 +18,7 @@ class Recovered:
     tokens: Tensor  # [B, N_Q] int64
     weight: Tensor  # [B, N_Q] in [0, 1]: how much of a token's embedding enters the decoder's sum
     gain: Tensor  # [B] in [0, 1]: loudness of the decoded chunk, so that long losses fade out
+    entries: Tensor | None = None  # [B, N_Q, C], what enters that sum besides: of guesses that are not one token
 
 
 class Recovery(Protocol):

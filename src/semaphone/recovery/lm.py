@@ -20,7 +20,7 @@ from torch import Tensor
 from semaphone.codec.attention import select
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovered, TokenStatus
-from semaphone.recovery.expectation import expected_share
+from semaphone.recovery.expectation import expected_entries
 from semaphone.recovery.rq_state import RQState, Step
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
@@ -150,8 +150,9 @@ class LmRecovery:
         sent = torch.where((status == TokenStatus.UNKNOWN).any(1), old.sent, _sent(status))
         new = LmState(step.state, lost, gain, sent, (gain, lost) if self.delay else None)
         out_gain, out_lost = (gain, lost) if old.held is None else old.held
-        weight = self._weight(step, out_lost)
-        recovered = Recovered(step.tokens.to(outside), weight.to(outside), out_gain.to(outside))
+        weight, entries = self._believed(step, out_lost)
+        entries = None if entries is None else entries.to(outside)
+        recovered = Recovered(step.tokens.to(outside), weight.to(outside), out_gain.to(outside), entries)
         if stepping is not None:
             new = replace(_merge(stepping, new, old), model=step.state)
         return recovered, new
@@ -171,17 +172,17 @@ class LmRecovery:
             return (status != TokenStatus.RECEIVED) & ~deep
         return ((status == TokenStatus.LOST) | (status == TokenStatus.UNKNOWN)) & ~deep
 
-    def _weight(self, step: Step, lost: Tensor) -> Tensor:
-        """How much of each embedding enters the decoder's sum: [B, N_Q]."""
-        guess, points = torch.ones_like(step.probability), self.model.points
+    def _believed(self, step: Step, lost: Tensor) -> tuple[Tensor, Tensor | None]:
+        """How much of each token's embedding enters the decoder's sum [B, N_Q], and what does besides [B, N_Q, C]."""
+        points, entries = self.model.points, None
         alone = (lost > 0)[:, None]
+        doubted = step.guessed & ~alone
+        guess = torch.where(alone, self.settings.invented, step.probability**self.settings.confidence)
         if points is not None:
-            doubted = step.guessed & ~alone
-            guess = expected_share(step.logits, step.tokens, doubted, points, self.settings.sharpness)
-        elif self.settings.confidence:
-            guess = step.probability**self.settings.confidence
-        guess = torch.where(alone, self.settings.invented, guess)
-        return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0)
+            guess = guess.masked_fill(doubted, 0.0)
+            if doubted.any():
+                entries = expected_entries(step.logits, doubted, points, self.settings.sharpness)
+        return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0), entries
 
 
 def _sent(status: Tensor) -> Tensor:

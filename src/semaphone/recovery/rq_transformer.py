@@ -71,7 +71,7 @@ class RQTransformer(nn.Module):
         self.foresee = nn.Linear(joined, config.width, bias=False) if config.sees_coming else None
         if self.foresee is not None:
             nn.init.zeros_(self.foresee.weight)
-        self.points: Tensor | None = None  # [N_Q, K, C] float32, the codec's entries, for `expected_share`
+        self.points: Tensor | None = None  # [N_Q, K, C] float32, the codec's entries, for `expected_entries`
         self.lone: Lone | None = None  # see `prepare`
         self.dropout = nn.Dropout(0.0)  # of the temporal input and the depth context; training sets it
         self.checkpointing = False  # recompute the temporal layers in the backward pass: less memory, more time

@@ -39,7 +39,7 @@ from semaphone.controller.masks import straight_through
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.recovery import depth
-from semaphone.recovery.expectation import expected_share
+from semaphone.recovery.expectation import expected_entries
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.training.controller_start import start
 from semaphone.training.latents import Material
@@ -228,19 +228,19 @@ class Losses:
         masks = straight_through(level, self.net.config.num_codebooks, c.sharpness, c.ahead)
         a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
         there = arrived(masks, a, batch.lost)
-        entropy, guess, trust = self._entropy(batch, a, there, sent)
+        entropy, logits = self._entropy(batch, a, there, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
         loss = entropy + (0.0 if c.budgeted else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
-            found["mel"] = self._distance(batch, there, sent, guess, trust)
+            found["mel"] = self._distance(batch, there, sent, logits)
             loss = loss + c.reconstruction * found["mel"]
         return {"loss": loss, **found, "copies": masks.prod(-2).sum(-1).mean()}
 
-    def _entropy(self, batch: Batch, a: Tensor, there: Tensor, sent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Σ λ (1 − a) CE / Σ λ a chunk of the windows, the guesses there and what they count in the codec's sum.
+    def _entropy(self, batch: Batch, a: Tensor, there: Tensor, sent: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ λ (1 − a) CE / Σ λ a chunk of the windows, and the logits there [B, window, N_Q, K], without gradients.
 
-        The latter two are [B, window, N_Q]. A token's cross entropy is that of being lost: where it was, it counts
-        1 / (1 − a) times, so that on average it counts once.
+        A token's cross entropy is that of being lost: where it was, it counts 1 / (1 − a) times, so that on average
+        it counts once.
         """
         model, none = self.parts.recovery, self.parts.info.codebook_size
         late = bool(model.config.acoustic_delay)
@@ -259,18 +259,10 @@ class Losses:
             # Tokens that are hardly ever lost are bounded: they would count for too much when they are.
             gone = (1 - came[:, k]) * (1 - share[:, k]) / (1 - share[:, k].detach()).clamp(min=0.02)
             total = total + self._lambda[k] * (gone * entropy).mean()
-        guess, trust = self._guesses(torch.stack([x.detach() for x in logits], 1))
-        shape = (len(batch.tokens), self.c.window, -1)
-        return total / self._lambda.sum(), guess.view(shape), trust.view(shape)
+        there_logits = torch.stack([x.detach() for x in logits], 1)
+        return total / self._lambda.sum(), there_logits.view(len(batch.tokens), self.c.window, *there_logits.shape[1:])
 
-    def _guesses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens and how much they count: logits [M, N_Q, K] → [M, N_Q], [M, N_Q]."""
-        guess, points = logits.argmax(-1), self.parts.recovery.points
-        if points is None:
-            return guess, torch.ones(guess.shape)
-        return guess, expected_share(logits, guess, torch.ones_like(guess, dtype=torch.bool), points)
-
-    def _distance(self, batch: Batch, there: Tensor, sent: Tensor, guess: Tensor, trust: Tensor) -> Tensor:
+    def _distance(self, batch: Batch, there: Tensor, sent: Tensor, logits: Tensor) -> Tensor:
         """Mel distance of what is heard in the windows of the first crops from what was said."""
         codec, info = self.parts.codec, self.parts.info
         assert codec is not None
@@ -278,10 +270,13 @@ class Losses:
         heard, part = slice(0, len(batch.speech)), slice(batch.first, batch.first + self.c.window)
         tokens = batch.tokens[heard, part].transpose(1, 2)
         share = there[heard, part].transpose(1, 2)
-        entries = codec.quantizer.entries(tokens, share)
+        points = torch.stack([codec.quantizer.book(k).entries for k in range(info.num_codebooks)])
+        rows = logits[heard].flatten(0, 1)
+        expected = expected_entries(rows, torch.ones(rows.shape[:2], dtype=torch.bool), points)
+        expected = expected.view(*logits[heard].shape[:3], -1).transpose(1, 2)  # [B, N_Q, window, C]
         # What was not sent is not guessed, either.
-        believed = (1 - share) * (sent[heard, part].detach() * trust[heard]).transpose(1, 2)
-        entries = entries + codec.quantizer.entries(guess[heard].transpose(1, 2), believed)
+        believed = (1 - share) * sent[heard, part].detach().transpose(1, 2)
+        entries = codec.quantizer.entries(tokens, share, believed[..., None] * expected)
         made = codec.decoder(codec.quantizer.latents(entries), entries).speech
         skip = min(SKIPPED, self.c.window - 1) * info.chunk_samples
         distance: Tensor = self._mel(made[:, skip + info.delay :], batch.speech[:, skip : -info.delay or None])
