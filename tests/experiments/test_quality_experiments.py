@@ -90,12 +90,12 @@ def test_what_is_wrong_is_one_sentence(common, tmp_path, capsys):
         assert line.endswith(".")
 
 
-def measured(values):
+def measured(values, metrics=("plcmos", "wer", "phone_error_rate")):
     """Systems whose rows are given as {name: {loss: [(plcmos, errors of 10 words)]}}."""
     systems = [Muted(name, name, name) for name in values]
     weathers = [Weather("uniform", loss) for loss in next(iter(values.values()))]
     corpus = Corpus("speech", ())
-    study = Study("x", "x", (), systems, weathers, [corpus], ("plcmos", "wer", "phone_error_rate"), ())
+    study = Study("x", "x", (), systems, weathers, [corpus], metrics, ())
     found = Measured(study)
     for system in systems:
         for weather in weathers:
@@ -114,6 +114,12 @@ def test_the_bar_of_recovery():
     deaf = [(p, 4) for p, _ in good]
     sentences = recovery.verdicts(measured({"lm": {0.1: deaf, 0.3: deaf}, "hold": {0.1: deaf, 0.3: bad}}))
     assert "not met at 2 of 2 points" in sentences[-1]
+    values = {"lm": {0.1: good, 0.3: good}, "hold": {0.1: bad, 0.3: bad}}
+    for metrics, word in ((("plcmos",), "met"), (("wer",), "not judged")):  # words count from 20 % on
+        one, other, whole = recovery.verdicts(measured(values, metrics))
+        assert f": {word}. " in one
+        assert ": not judged. " in other
+        assert "cannot be judged" in whole
     assert "nothing to compare" in recovery.verdicts(measured({"hold": {0.1: good}}))[0]
 
 

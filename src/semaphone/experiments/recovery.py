@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 LOSSES = "0.1,0.2,0.3"
 QUICK_LOSSES = "0.1,0.3"
-METRICS = ("plcmos", "wer", "phone_error_rate")
+SPOKEN = ("wer", "phone_error_rate")  # words or phones: one of them is enough
+METRICS = ("plcmos", *SPOKEN)
 FROM = 0.2  # the loss rate from which words or phones must be better
 PICTURES = in_both_weathers("recovery", "Quality, words and phones", METRICS)
 
@@ -109,16 +110,24 @@ def verdicts(measured: Measured) -> list[str]:
             sentences.append(sentence)
     against = " and ".join(system.name for system in others)
     whole = "met" if met and all(met) else f"not met at {met.count(False)} of {len(met)} points"
+    if None in met:
+        whole += f"; {met.count(None)} cannot be judged by these metrics"
     return [*sentences, f"{ours.name} against {against}: the bar is {whole}."]
 
 
-def _verdict(measured: Measured, ours: System, others: Sequence[System], weather: Weather) -> tuple[bool, str]:
-    good, parts = True, []
+def _verdict(measured: Measured, ours: System, others: Sequence[System], weather: Weather) -> tuple[bool | None, str]:
+    """Is the bar met in this weather (None: that takes metrics that are not there), and a sentence."""
+    spoken, parts = weather.loss >= FROM - 1e-9, []
+    asked = measured.study.metrics
+    good: bool | None = None
+    if "plcmos" in asked and (not spoken or any(metric in asked for metric in SPOKEN)):
+        good = True
     for other in others:
         found = {metric: measured.difference(ours, other, weather, metric) for metric in measured.study.metrics}
         good = good and points.better(found.get("plcmos"), "plcmos")
-        if weather.loss >= FROM - 1e-9:
-            good = good and any(points.better(found.get(m), m) for m in ("wer", "phone_error_rate"))
+        if spoken:
+            good = good and any(points.better(found.get(m), m) for m in SPOKEN)
         shown = ", ".join(f"{points.title_of(m)} {points.said(interval, m)}" for m, interval in found.items())
         parts.append(f"{ours.name} − {other.name}: {shown}")
-    return good, f"{weather.title}: {'met' if good else 'not met'}. {'; '.join(parts)}"
+    word = "not judged" if good is None else "met" if good else "not met"
+    return good, f"{weather.title}: {word}. {'; '.join(parts)}"

@@ -228,11 +228,11 @@ class Losses:
         masks = straight_through(level, self.net.config.num_codebooks, c.sharpness, c.ahead)
         a, sent = arrival(masks, batch.p[:, None], batch.r[:, None])
         there = arrived(masks, a, batch.lost)
-        entropy, logits = self._entropy(batch, a, there, sent)
+        entropy, bets = self._entropy(batch, a, there, sent)
         found = {"entropy": entropy, "transmissions": masks.sum((-1, -2)).mean()}
         loss = entropy + (0.0 if c.budgeted else c.gamma) * found["transmissions"]
         if c.reconstruction and self.parts.codec is not None and batch.speech is not None:
-            found["mel"] = self._distance(batch, there, sent, logits)
+            found["mel"] = self._distance(batch, there, sent, bets)
             loss = loss + c.reconstruction * found["mel"]
         return {"loss": loss, **found, "copies": masks.prod(-2).sum(-1).mean()}
 
@@ -259,10 +259,10 @@ class Losses:
             # Tokens that are hardly ever lost are bounded: they would count for too much when they are.
             gone = (1 - came[:, k]) * (1 - share[:, k]) / (1 - share[:, k].detach()).clamp(min=0.02)
             total = total + self._lambda[k] * (gone * entropy).mean()
-        there_logits = torch.stack([x.detach() for x in logits], 1)
-        return total / self._lambda.sum(), there_logits.view(len(batch.tokens), self.c.window, *there_logits.shape[1:])
+        bets = torch.stack([x.detach() for x in logits], 1)
+        return total / self._lambda.sum(), bets.view(len(batch.tokens), self.c.window, *bets.shape[1:])
 
-    def _distance(self, batch: Batch, there: Tensor, sent: Tensor, logits: Tensor) -> Tensor:
+    def _distance(self, batch: Batch, there: Tensor, sent: Tensor, bets: Tensor) -> Tensor:
         """Mel distance of what is heard in the windows of the first crops from what was said."""
         codec, info = self.parts.codec, self.parts.info
         assert codec is not None
@@ -271,9 +271,9 @@ class Losses:
         tokens = batch.tokens[heard, part].transpose(1, 2)
         share = there[heard, part].transpose(1, 2)
         points = torch.stack([codec.quantizer.book(k).entries for k in range(info.num_codebooks)])
-        rows = logits[heard].flatten(0, 1)
+        rows = bets[heard].flatten(0, 1)
         expected = expected_entries(rows, torch.ones(rows.shape[:2], dtype=torch.bool), points)
-        expected = expected.view(*logits[heard].shape[:3], -1).transpose(1, 2)  # [B, N_Q, window, C]
+        expected = expected.unflatten(0, (-1, self.c.window)).transpose(1, 2)  # [B, N_Q, window, C]
         # What was not sent is not guessed, either.
         believed = (1 - share) * sent[heard, part].detach().transpose(1, 2)
         entries = codec.quantizer.entries(tokens, share, believed[..., None] * expected)
