@@ -115,11 +115,11 @@ def test_the_bar_of_recovery():
     sentences = recovery.verdicts(measured({"lm": {0.1: deaf, 0.3: deaf}, "hold": {0.1: deaf, 0.3: bad}}))
     assert "not met at 2 of 2 points" in sentences[-1]
     values = {"lm": {0.1: good, 0.3: good}, "hold": {0.1: bad, 0.3: bad}}
-    for metrics, word in ((("plcmos",), "met"), (("wer",), "not judged")):  # words count from 20 % on
+    for metrics, word, number in ((("plcmos",), "met", 1), (("wer",), "not judged", 0)):  # words count from 20 % on
         one, other, whole = recovery.verdicts(measured(values, metrics))
         assert f": {word}. " in one
         assert ": not judged. " in other
-        assert "cannot be judged" in whole
+        assert f"the bar is met at {number} of 2 points; {2 - number} cannot be judged" in whole
     assert "nothing to compare" in recovery.verdicts(measured({"hold": {0.1: good}}))[0]
 
 

@@ -111,6 +111,7 @@ def verdicts(measured: Measured) -> list[str]:
     against = " and ".join(system.name for system in others)
     whole = "met" if met and all(met) else f"not met at {met.count(False)} of {len(met)} points"
     if None in met:
+        whole = whole if False in met else f"met at {met.count(True)} of {len(met)} points"
         whole += f"; {met.count(None)} cannot be judged by these metrics"
     return [*sentences, f"{ours.name} against {against}: the bar is {whole}."]
 
