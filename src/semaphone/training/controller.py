@@ -273,7 +273,7 @@ class Losses:
         points = torch.stack([codec.quantizer.book(k).entries for k in range(info.num_codebooks)])
         rows = bets[heard].flatten(0, 1)
         expected = expected_entries(rows, torch.ones(rows.shape[:2], dtype=torch.bool), points)
-        expected = expected.unflatten(0, (-1, self.c.window)).transpose(1, 2)  # [B, N_Q, window, C]
+        expected = expected.view(-1, self.c.window, *expected.shape[1:]).transpose(1, 2)  # [B, N_Q, window, C]
         # What was not sent is not guessed, either.
         believed = (1 - share) * sent[heard, part].detach().transpose(1, 2)
         entries = codec.quantizer.entries(tokens, share, believed[..., None] * expected)
