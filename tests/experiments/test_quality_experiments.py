@@ -17,7 +17,7 @@ from semaphone.controller.base import Mask
 from semaphone.experiments import adaptive, link_systems, recovery
 from semaphone.experiments.options import Weather
 from semaphone.experiments.pictures import Line, Panel, picture
-from semaphone.experiments.study import Corpus, Measured, Study
+from semaphone.experiments.study import Corpus, Measured, Study, within
 
 
 @pytest.fixture
@@ -217,3 +217,9 @@ def test_the_adaptive_controller_is_judged_as_soon_as_there_are_weights(common, 
     arguments[1] = "ablation"
     assert main([*arguments[:-2], "--controllers", "adaptive"]) == 0
     assert "adaptive" in (tmp_path / "out" / "results.jsonl").read_text()
+
+
+def test_weather_that_is_not_asked_for_has_no_picture():
+    kept = within(recovery.PICTURES, ("plcmos",), [Weather("bursts", 0.2)])
+    assert [(picture.name, len(picture.panels)) for picture in kept] == [("recovery-bursts", 1)]
+    assert len(within(recovery.PICTURES, ("plcmos",))) == 2

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             weathers,
             [corpus],
             metrics,
-            within(PICTURES, metrics),
+            within(PICTURES, metrics, weathers),
             verdicts,
         ),
         args,

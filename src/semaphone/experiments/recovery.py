@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             weathers,
             [corpus],
             metrics,
-            within(PICTURES, metrics),
+            within(PICTURES, metrics, weathers),
             verdicts,
         ),
         args,

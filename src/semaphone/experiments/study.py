@@ -47,9 +47,12 @@ class Picture:
     panels: tuple[PanelPlan, ...]
 
 
-def within(pictures: tuple[Picture, ...], metrics: tuple[str, ...]) -> list[Picture]:
-    """The pictures with those of their panels for which there are scores."""
-    kept = [(p, tuple(panel for panel in p.panels if panel.metric in metrics)) for p in pictures]
+def within(
+    pictures: tuple[Picture, ...], metrics: tuple[str, ...], weathers: Sequence[Weather] | None = None
+) -> list[Picture]:
+    """The pictures with those of their panels for which there are scores, of these weathers if only some are asked."""
+    axes = {"rate", "uniform", "bursts"} if weathers is None else {"rate", *(weather.kind for weather in weathers)}
+    kept = [(p, tuple(panel for panel in p.panels if panel.metric in metrics and panel.axis in axes)) for p in pictures]
     return [Picture(p.name, p.caption, panels) for p, panels in kept if panels]
 
 
