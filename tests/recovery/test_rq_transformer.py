@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -133,8 +134,24 @@ def test_only_what_has_arrived_of_the_next_chunk_is_seen():
     assert (first - blind).abs().max() > 0.01
 
 
-def test_a_fresh_model_with_foresight_is_the_one_without(tmp_path):
-    """What was trained without it can begin anew with it; files of before are read."""
+def test_files_of_before_there_was_foresight_are_read(tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    blind = build(replace(NANO, sees_coming=False))
+    save(blind, tmp_path / "new.safetensors", "float32")
+    with safe_open(str(tmp_path / "new.safetensors"), "pt") as file:
+        facts = dict(file.metadata())
+    config = json.loads(facts["config"])
+    del config["sees_coming"]
+    save_file(
+        load_file(tmp_path / "new.safetensors"), tmp_path / "old.safetensors", facts | {"config": json.dumps(config)}
+    )
+    assert load(tmp_path / "old.safetensors", NANO.codec).config == blind.config
+
+
+def test_a_fresh_model_with_foresight_is_the_one_without():
+    """What was trained without it can begin anew with it."""
     blind = build(replace(NANO, sees_coming=False))
     model = RQTransformer(NANO).eval()
     start_from_model(model, blind)

@@ -113,8 +113,7 @@ def test_the_loss_is_equation_19(model):
     batch = draw(ramps(text=True), c, np.random.default_rng(2))
     found = Losses(net, c)(batch, np.random.default_rng(0))
     heard = torch.full_like(batch.tokens, HEARD)
-    coming = batch.coming if model.sees_coming else None
-    logits, text = net(batch.tokens, batch.status, batch.tokens, heard, batch.text, coming)
+    logits, text = net(batch.tokens, batch.status, batch.tokens, heard, batch.text, batch.coming)
     entropy = torch.nn.functional.cross_entropy(logits.flatten(0, 2), batch.tokens.flatten(), reduction="none")
     weight = batch.target * torch.tensor([10.0, 1, 1, 1])
     expected = (entropy.view(weight.shape) * weight).sum() / weight.sum()

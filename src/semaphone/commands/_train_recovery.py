@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.codec.registry import load_codec
     from semaphone.commands._progress import progress
 
+    if args.model == "moshi":
+        _check_moshi(args)
     out = Path(args.out)
     codec = load_codec(args.codec or ("nano" if args.model == "nano" else "mimi"))
     with progress() as bar:
@@ -153,13 +155,8 @@ def _entries(codec: Codec) -> Tensor | None:
     return torch.stack([quantizer.book(k).entries for k in range(quantizer.num_codebooks)])
 
 
-def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress) -> Path:
-    from dataclasses import fields, replace
-
-    from semaphone.commands.train import settings
-    from semaphone.recovery.lora import add_lora, load_moshi
-    from semaphone.training.lora import LoraTraining, train_lora
-
+def _check_moshi(args: argparse.Namespace) -> None:
+    """Raises InputError for options that do not go with Moshi, before anything is loaded."""
     if args.start is not None:
         raise InputError("Moshi begins with its own weights (--moshi): --start is for nano.")
     if args.align:
@@ -168,6 +165,15 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progres
         raise InputError("Name Moshi's weights with --moshi, a folder or hub id in transformers' format.")
     if args.lora_rank < 1:
         raise InputError(f"A rank is at least 1, not {args.lora_rank}.")
+
+
+def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress) -> Path:
+    from dataclasses import fields, replace
+
+    from semaphone.commands.train import settings
+    from semaphone.recovery.lora import add_lora, load_moshi
+    from semaphone.training.lora import LoraTraining, train_lora
+
     defaults = LoraTraining()
     known = {f.name: getattr(defaults, f.name) for f in fields(LoraTraining) if f.name not in ("rank", "survival")}
     c = replace(settings(LoraTraining, known, args.set), rank=args.lora_rank)

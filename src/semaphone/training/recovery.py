@@ -153,7 +153,7 @@ class Losses:
         text, goal = self._longer(batch.text, tokens), self._longer(batch.text_target, tokens, -100)
         past = self._with_guesses(batch, tokens, status, past, guess, text)
         heard = self._heard(status, past, batch.clean)
-        a, context = model.contexts(tokens, status, past, heard, text, self._coming(batch))
+        a, context = model.contexts(tokens, status, past, heard, text, batch.coming)
         rows = self._rows(target, rng)
         return self._entropies(context[rows], tokens[rows], target[rows], text[rows], a, goal)
 
@@ -167,10 +167,6 @@ class Losses:
         none = self.model.config.codebook_size
         heard = torch.where((status == TokenStatus.RECEIVED) | clean, HEARD, GUESSED)
         return torch.where(past == none, ABSENT, heard)
-
-    def _coming(self, batch: Batch) -> Tensor | None:
-        """For a model that sees it; none of those has an acoustic delay."""
-        return batch.coming if self.model.config.sees_coming else None
 
     def _rows(self, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(stream, time step) of the chunks that go through the depth transformer: at most `rows` with a target."""
@@ -190,7 +186,7 @@ class Losses:
         model, training = self.model, self.model.training
         model.eval()
         heard = self._heard(status, past, batch.clean)
-        _, context = model.contexts(tokens, status, past, heard, text, self._coming(batch))
+        _, context = model.contexts(tokens, status, past, heard, text, batch.coming)
         past = past.clone()
         for part in torch.split(found, 1024):
             at = (part[:, 0], part[:, 1])

@@ -27,11 +27,10 @@ from semaphone.training.tokens import TokenSet
 
 @dataclass(frozen=True)
 class Weather:
-    """Packet losses of a dev run; everything is sent once."""
+    """Losses of `sliding` packets in a dev run; everything is sent once."""
 
     rate: float = 0.2  # of packets
     burst: float | None = None  # mean length of bursts in packets of 80 ms; None: independent losses
-    sliding: bool = True  # the schedule of the packets: `sliding` or `split`
     seed: int = 7
 
 
@@ -90,7 +89,7 @@ def fate(weather: Weather, streams: int, chunks: int, codebooks: int) -> tuple[T
     rows, next_rows = [], []
     for _ in range(streams):
         lost = packet_losses(even + 1, weather.rate, weather.burst, rng)
-        status, coming = packet_status(sent, twice, codebooks, lost, weather.sliding)
+        status, coming = packet_status(sent, twice, codebooks, lost, sliding=True)
         rows.append(settle(status)[:chunks])
         next_rows.append(coming[:chunks])
     return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(next_rows))
@@ -148,7 +147,7 @@ def _judge(
 ) -> dict[str, Any]:
     status, coming = fate(weather, len(tokens), tokens.shape[1], tokens.shape[2])
     lost = (status != TokenStatus.RECEIVED) & valid[:, :, None]
-    entropy, right = entropies(model, tokens, status, coming if model.config.sees_coming else None)
+    entropy, right = entropies(model, tokens, status, coming)
     held = last_received(tokens, status)
     table = torch.from_numpy(share)
     chance = torch.stack([table[k][tokens[..., k]] for k in range(tokens.shape[2])], -1)
