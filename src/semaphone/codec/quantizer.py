@@ -67,19 +67,19 @@ class Codebook(nn.Module):
         summed = torch.zeros_like(self.total).index_add_(0, index, x)
         self.count.lerp_(chosen, 1 - self.decay)
         self.total.lerp_(summed, 1 - self.decay)
-        dead = (self.count < self.least * (1 - self.decay)).nonzero().flatten()
-        if len(dead):
-            rows = x[torch.randint(len(x), (len(dead),), generator=generator)]
-            self.count[dead] = 1 - self.decay
-            self.total[dead] = rows * (1 - self.decay)
+        # Without a question to the device: every entry gets a row, those in use keep their own statistics.
+        dead = self.count < self.least * (1 - self.decay)
+        rows = x[torch.randint(len(x), (len(dead),), generator=generator, device=x.device)]
+        self.count.masked_fill_(dead, 1 - self.decay)
+        self.total.copy_(torch.where(dead[:, None], rows * (1 - self.decay), self.total))
         self.entries.copy_(self.total / self.count.clamp(min=1e-8)[:, None])
 
     @torch.no_grad()
     def settle(self, x: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
         """Place the entries by k-means on rows x [N, C]."""
         size = len(self.count)
-        order = torch.randperm(len(x), generator=generator)
-        self.entries.copy_(x[order[torch.arange(size) % len(x)]])
+        order = torch.randperm(len(x), generator=generator, device=x.device)
+        self.entries.copy_(x[order[torch.arange(size, device=x.device) % len(x)]])
         for _ in range(rounds):
             index = self.nearest(x)
             chosen = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(x[:, 0]))
@@ -170,7 +170,7 @@ class SplitQuantizer(nn.Module):
         more [B, K, T, C]: what is added to each token's.
         """
         table = self.table if self.table is not None else self._table()
-        shift = torch.arange(0, tokens.shape[1] * self.size, self.size)
+        shift = torch.arange(0, tokens.shape[1] * self.size, self.size, device=tokens.device)
         parts = table[tokens + shift[:, None]]  # [B, K, T, C]
         if weight is not None:
             parts = parts * weight[..., None].to(parts.dtype)

@@ -9,9 +9,9 @@ is evaluated and shipped.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from semaphone.codec.nano_weights import save_nano
 from semaphone.codec.ranges import met_ranges
 from semaphone.errors import InputError
 from semaphone.files import replacing
-from semaphone.training.data import CHUNK, Corpus, group_weights
+from semaphone.training.batches import Batch, Store, draw
+from semaphone.training.data import Corpus, group_weights
+from semaphone.training.device import autocast, prepare_device
 from semaphone.training.losses import MelLoss, pitch_loss, taught_loss
-from semaphone.training.runs import Report, cosine_rate, follow, run_steps
+from semaphone.training.runs import Report, careful_step, cosine_rate, follow, run_steps
 from semaphone.training.start import start_from_components
 
 LAG = 2 * HOP  # samples by which the decoder of the default window lags
@@ -56,84 +58,49 @@ class CodecTraining:
     truth_until: int = 600  # step up to which the true pitch drives the source
     own_pitch: float = 0.5  # share of later steps whose source is driven by the predicted pitch
     full_depth: float = 0.4  # share of crops that keep all codebooks; the others draw a number
+    half_depth: float = 0.0  # share of crops that keep the first half of them
     endless: float = 0.4  # share of crops whose latents only codebook 1 quantises (as in Mimi's training)
     gain_db: tuple[float, float] = (-12.0, 6.0)  # augmentation
     equaliser_db: float = 4.0  # augmentation: spectral tilt of half of the crops, at most
+    telephone: float = 0.0  # augmentation: share of crops limited to the band of a telephone
     shares: dict[str, float] | None = None  # of the corpus's groups in a batch
     every: int = 500  # steps between checkpoints
     bf16: bool = True
-    range_batches: int = 8  # on which the ranges for products of 8 bits are measured
+    range_batches: int = 8  # on which the ranges for products of 8 bits are measured; 0: no such products
     model: NanoConfig = field(default_factory=NanoConfig)
 
     def __post_init__(self) -> None:
         if (
-            min(self.batch, self.crop, self.steps, self.every, self.range_batches) < 1
+            min(self.batch, self.crop, self.steps, self.every) < 1
+            or self.range_batches < 0
             or self.seed < 0
             or self.rate <= 0
         ):
-            raise ValueError("batch, crop, steps, every, range_batches and rate are positive, the seed not negative")
-
-
-@dataclass
-class Batch:
-    """Crops for one step; their decoder output is compared `LAG` samples later."""
-
-    speech: Tensor  # [B, crop * 1280]
-    f0: Tensor  # [B, crop * 8] Hz, 0 where unvoiced
-    features: Tensor | None  # [B, crop, 512]
-
-
-def draw(corpus: Corpus, c: CodecTraining, weights: np.ndarray, rng: np.random.Generator) -> Batch:
-    """A random batch: recordings by weight, position at random on the chunk grid, gain and tilt changed."""
-    length = c.crop * CHUNK
-    speech = np.zeros((c.batch, length), np.float32)
-    f0 = np.zeros((c.batch, length // HOP), np.float32)
-    features = None if corpus.semantic is None else np.zeros((c.batch, c.crop, corpus.semantic.shape[1]), np.float32)
-    for b, i in enumerate(rng.choice(len(corpus.recordings), c.batch, p=weights)):
-        r = corpus.recordings[i]
-        # Also start inside the silence before a recording, so that beginnings are learnt.
-        first = int(rng.integers(-2, max(r.length // CHUNK - c.crop, 0) + 1))
-        lead, skip = max(-first, 0), max(first, 0)
-        part = min(c.crop - lead, r.length // CHUNK - skip)
-        at = r.start + skip * CHUNK
-        speech[b, lead * CHUNK : (lead + part) * CHUNK] = corpus.audio[at : at + part * CHUNK]
-        grid = slice(lead * CHUNK // HOP, (lead + part) * CHUNK // HOP)
-        f0[b, grid] = corpus.f0[at // HOP : at // HOP + part * CHUNK // HOP]
-        if features is not None and corpus.semantic is not None:
-            features[b, lead : lead + part] = corpus.semantic[at // CHUNK : at // CHUNK + part]
-    gain = 10.0 ** (rng.uniform(*c.gain_db, size=(c.batch, 1)).astype(np.float32) / 20.0)
-    x = torch.from_numpy(speech * (gain / 32768.0))
-    x = tilt(x, rng, c.equaliser_db)
-    x = x / x.abs().amax(1, keepdim=True).clamp(min=1.0)
-    return Batch(x, torch.from_numpy(f0), None if features is None else torch.from_numpy(features))
+            raise ValueError("batch, crop, steps, every and rate are positive, seed and range_batches not negative")
 
 
 def draw_depths(c: CodecTraining, rng: np.random.Generator) -> Tensor:
     """How many leading codebooks each crop of a batch keeps, [B]; one more than there are: see `SplitQuantizer`."""
     last = c.model.num_codebooks
-    depth = np.where(rng.random(c.batch) < c.full_depth, last, rng.integers(1, last + 1, c.batch))
+    kind = rng.random(c.batch)
+    depth = np.where(kind < c.full_depth, last, rng.integers(1, last + 1, c.batch))
+    depth = np.where(kind >= 1.0 - c.half_depth, max(1, last // 2), depth)
     return torch.from_numpy(np.where(rng.random(c.batch) < c.endless, last + 1, depth))
-
-
-def tilt(x: Tensor, rng: np.random.Generator, most_db: float) -> Tensor:
-    """Half of the signals [B, T] through a first-order shelf of up to ± `most_db`."""
-    amount = torch.from_numpy(rng.uniform(-most_db, most_db, len(x)) * (rng.random(len(x)) < 0.5)).float()
-    lift = 10.0 ** (amount / 20.0) - 1.0
-    frequency = torch.linspace(0, 1, x.shape[1] // 2 + 1)
-    tilted: Tensor = torch.fft.irfft(torch.fft.rfft(x) * (1.0 + lift[:, None] * frequency.sqrt()), x.shape[1])
-    return tilted
 
 
 class CodecTrainer:
     """Everything a run carries from step to step, and its checkpoint."""
 
-    def __init__(self, c: CodecTraining, corpus: Corpus, out: Path) -> None:
-        torch.set_flush_denormal(True)
+    def __init__(self, c: CodecTraining, corpus: Corpus, out: Path, device: torch.device | None = None) -> None:
+        """`device` computes (default: the CPU); checkpoints of one device are taken up on any other."""
+        self.device = device or torch.device("cpu")
+        prepare_device(self.device)
         self.c, self.corpus, self.out = c, corpus, out
+        self.store = Store(corpus, self.device)
         torch.manual_seed(c.seed)
-        self.model = NanoModel(c.model)
-        self.teacher = nn.Linear(c.model.codebook_dim, c.model.semantic_dim)
-        self.mel = MelLoss(c.model.sample_rate)
+        self.model = NanoModel(c.model).to(self.device)
+        self.teacher = nn.Linear(c.model.codebook_dim, c.model.semantic_dim).to(self.device)
+        self.mel = MelLoss(c.model.sample_rate).to(self.device)
         self.weights = group_weights(corpus, c.shares)
         self.step = 0
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -147,7 +114,7 @@ class CodecTrainer:
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises InputError if it is of a codec of another shape."""
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location=self.device, weights_only=True)
         if json.loads(saved["config"])["model"] != json.loads(json.dumps(asdict(self.c.model))):
             raise InputError(f"The checkpoint {path} is of a codec of another shape; give another folder.")
         self.model.load_state_dict(saved["model"])
@@ -176,25 +143,30 @@ class CodecTrainer:
         }
         with replacing(self.out / STATE) as part:
             torch.save(saved, part)
+        self.export()
+
+    def export(self) -> None:
+        """Write the averaged weights, ready for `--codec`; without `range_batches` they compute in single precision."""
         model = self.averaged()
-        save_nano(model, self.out / WEIGHTS, {"steps": str(self.step)}, met_ranges(model, self.looks()))
+        met = met_ranges(model, self.looks()) if self.c.range_batches else None
+        save_nano(model, self.out / WEIGHTS, {"steps": str(self.step)}, met)
 
     def looks(self) -> Iterator[Tensor]:
         """Speech to see what the layers meet: a few batches, always the same."""
         rng = np.random.default_rng([self.c.seed, 2])
         for _ in range(self.c.range_batches):
-            yield draw(self.corpus, self.c, self.weights, rng).speech
+            yield draw(self.store, self.c, self.weights, rng).speech.cpu()
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
+    def precision(self) -> AbstractContextManager[Any]:
         """bfloat16 for matrix products and convolutions, where asked for."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.c.bf16)
+        return autocast(self.device, self.c.bf16)
 
     def losses(self, batch: Batch, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         """One forward pass of stage 1."""
         c = self.c
         with self.precision():
             latents, _ = self.model.encoder(batch.speech)
-        quantised = self.model.quantizer(latents, draw_depths(c, rng), generator)
+        quantised = self.model.quantizer(latents, draw_depths(c, rng).to(self.device), generator)
         entries = quantised.entries
         found: dict[str, Tensor] = {"commitment": quantised.commitment}
         if batch.features is not None:
@@ -208,16 +180,16 @@ class CodecTrainer:
         found["f0"], found["voicing"] = pitch_loss(rendered.f0.float(), rendered.voicing.float(), batch.f0)
         return found
 
-    def advance(self) -> dict[str, float]:
+    def advance(self) -> dict[str, Tensor]:
         """One optimiser step; the randomness of a step depends on the seed and its number alone."""
         c = self.c
         rng = np.random.default_rng([c.seed, self.step])
-        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
         if self.step == 0:
             self.begin()
             self.settle(rng, generator)
         self.model.train()
-        batch = draw(self.corpus, c, self.weights, rng)
+        batch = draw(self.store, c, self.weights, rng)
         found = self.losses(batch, rng, generator)
         total = torch.stack([getattr(c, name) * value for name, value in found.items()]).sum()
         for group in self.optimiser.param_groups:
@@ -225,17 +197,16 @@ class CodecTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.parameters(), 20.0)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        careful_step(self.optimiser, norm)
         self.step += 1
         follow(self.average, self.model, self.step, c.average)
-        return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
+        return {name: value.detach() for name, value in found.items()} | {"norm": norm}
 
     @torch.no_grad()
     def begin(self) -> None:
         """Start the latents from the principal components of twenty batches."""
         rng = np.random.default_rng([self.c.seed, 1])
-        speech = [draw(self.corpus, self.c, self.weights, rng).speech for _ in range(20)]
+        speech = [draw(self.store, self.c, self.weights, rng).speech for _ in range(20)]
         frames = torch.cat([self.model.encoder.features(x)[0] for x in speech])
         start_from_components(self.model, frames.reshape(-1, self.model.encoder.direct.in_features))
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -245,7 +216,7 @@ class CodecTrainer:
         """Place the codebooks on the latents of many batches."""
         rows = []
         for _ in range(self.c.settle_on):
-            latents, _ = self.model.encoder(draw(self.corpus, self.c, self.weights, rng).speech)
+            latents, _ = self.model.encoder(draw(self.store, self.c, self.weights, rng).speech)
             rows.append(latents.flatten(0, 1))
         self.model.quantizer.settle(torch.cat(rows), generator)
         for name, value in self.model.quantizer.state_dict().items():
@@ -254,7 +225,7 @@ class CodecTrainer:
     def averaged(self) -> NanoModel:
         """A copy of the model with the averaged weights."""
         model = NanoModel(self.c.model)
-        model.load_state_dict(self.average)
+        model.load_state_dict(self.average)  # on the CPU, wherever they were trained
         return model.eval()
 
 

@@ -84,6 +84,13 @@ def find_recordings(root: Path) -> list[tuple[Path, str]]:
     return [(f, f.relative_to(root).parts[0] if len(f.relative_to(root).parts) > 1 else "") for f in files]
 
 
+def padded_pcm(speech: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Speech in [-1, 1] as 16-bit samples, padded to whole chunks."""
+    padded = np.zeros(-(-len(speech) // CHUNK) * CHUNK, np.float32)
+    padded[: len(speech)] = speech
+    return (padded.clip(-1, 32767 / 32768) * 32768).astype(np.int16)
+
+
 def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
     from semaphone.audio import read_audio
 
@@ -97,11 +104,10 @@ def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
                 speech = read_audio(file, SAMPLE_RATE)
             except InputError:
                 continue  # a broken file in a corpus is left out
-            padded = np.zeros(-(-len(speech) // CHUNK) * CHUNK, np.float32)
-            padded[: len(speech)] = speech
-            out.write((padded.clip(-1, 32767 / 32768) * 32768).astype(np.int16).tobytes())
-            index.append(asdict(Recording(str(file.relative_to(root)), group, position, len(padded))))
-            position += len(padded)
+            pcm = padded_pcm(speech)
+            out.write(pcm.tobytes())
+            index.append(asdict(Recording(str(file.relative_to(root)), group, position, len(pcm))))
+            position += len(pcm)
         if not index:
             raise InputError(f"None of the {len(files)} recordings below {root} could be read.")
     write_whole(cache / "index.json", json.dumps(index))
@@ -178,11 +184,11 @@ def open_corpus(cache: Path) -> Corpus:
     """Map a finished cache into memory. Raises InputError if it is not one."""
     try:
         recordings = tuple(Recording(**entry) for entry in json.loads((cache / "index.json").read_text()))
-        audio = np.memmap(cache / "audio.i16", np.int16, "r")
-        f0 = np.memmap(cache / "f0.f16", np.float16, "r") if (cache / "f0.f16").exists() else np.empty(0, np.float16)
+        audio = np.memmap(cache / "audio.i16", np.int16, "c")  # copy on write: tensors want writable memory
+        f0 = np.memmap(cache / "f0.f16", np.float16, "c") if (cache / "f0.f16").exists() else np.empty(0, np.float16)
         semantic = None
         if (cache / "semantic.f16").exists():
-            semantic = np.memmap(cache / "semantic.f16", np.float16, "r").reshape(-1, SEMANTIC_DIM)
+            semantic = np.memmap(cache / "semantic.f16", np.float16, "c").reshape(-1, SEMANTIC_DIM)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{cache} is not a corpus cache: {error}.") from None
     return Corpus(recordings, audio, f0, semantic)

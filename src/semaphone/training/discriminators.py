@@ -47,7 +47,7 @@ class SpectrumDiscriminator(nn.Module):
 
     def spectrum(self, speech: Tensor) -> Tensor:
         """[B, T] → [B, 2, frames, bins], magnitudes compressed to their square roots."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(speech.device.type, enabled=False):
             x = torch.stft(
                 speech.float(), self.window, self.hop, window=self.taper, center=False, return_complex=True
             ).transpose(1, 2)

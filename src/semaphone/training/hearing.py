@@ -32,12 +32,16 @@ class HeardLoss(nn.Module):
     def forward(self, made: Tensor, truth: Tensor) -> Tensor:
         """Speech [B, T] against speech [B, T] at 16 kHz → scalar; gradients reach `made` alone."""
         with torch.no_grad():
-            wanted = self._rows(truth)
-        return seen_error(self._rows(made), wanted, self.metric)
+            wanted = self.rows(truth)
+        return self.error(self.rows(made), wanted)
 
-    def _rows(self, speech: Tensor) -> Tensor:
+    def error(self, rows: Tensor, wanted: Tensor) -> Tensor:
+        """Rows [B, N, D] against rows [B, N, D] → scalar."""
+        return seen_error(rows, wanted, self.metric)
+
+    def rows(self, speech: Tensor) -> Tensor:
         """[B, T] → rows [B, T / 320, D] of the part that is speech."""
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(speech.device.type, enabled=False):
             spectrum = torch.stft(speech.float(), WINDOW, HOP, window=self.taper, center=True, return_complex=True)
             power = spectrum.real.square() + spectrum.imag.square()
             mel = torch.log10((power.transpose(1, 2) @ self.filters.T).clamp(min=10**SILENCE))

@@ -35,6 +35,18 @@ def follow(average: dict[str, Tensor], model: nn.Module, step: int, decay: float
         average[name].lerp_(value, 1 - keep)
 
 
+def careful_step(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """One step of a fused optimizer, left out where the norm of the gradients is not finite.
+
+    On a GPU the optimizer itself looks, so that the processor need not wait for the norm.
+    """
+    if norm.is_cuda:
+        optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif torch.isfinite(norm):
+        optimizer.step()
+
+
 class Run(Protocol):
     """A training: what it carries from step to step, and where it keeps it."""
 
@@ -73,7 +85,7 @@ def run_steps(
                 sums[name] = sums.get(name, 0.0) + value
             seen += 1
             if seen == LOG or run.step == until:
-                row: dict[str, Any] = {name: round(value / seen, 5) for name, value in sums.items()}
+                row: dict[str, Any] = {name: round(float(value) / seen, 5) for name, value in sums.items()}
                 tell(row | {"seconds": round((time.monotonic() - began) / seen, 3)})
                 sums, seen, began = {}, 0, time.monotonic()
             if run.step % every == 0:
