@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from semaphone.recovery.base import Recovery
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device and --precision of a training."""
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--precision", choices=["float32", "bf16"], help="of matrix products (default: bf16)")
+
+
 def whole(text: str) -> int:
     """A whole number, 0 or more, of an option."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from semaphone.commands import _link, _train_controller, _train_fdplc, _train_recovery, _train_translation
+from semaphone.commands import (
+    _link,
+    _train_controller,
+    _train_fdplc,
+    _train_prepare,
+    _train_recovery,
+    _train_translation,
+)
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import torch
     from rich.progress import Progress
 
     from semaphone.codec.nano import NanoConfig
@@ -31,21 +39,30 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     codec = parts.add_parser(
         "codec",
         help="the nano codec",
-        description="Train the nano codec on a folder of recordings. Stage 1 trains everything; stage 2 freezes the "
-        "tokens and trains the decoder against discriminators.",
+        description="Train the nano codec on a folder of recordings, or on what `train prepare` made of one. Stage 1 "
+        "trains everything. Stage 2 trains the decoder against discriminators; with --set move=true the tokens, too.",
         epilog="The folder of results holds checkpoint.pt, log.jsonl and nano-codec.safetensors for --codec.",
     )
-    codec.add_argument("--data", required=True, metavar="DIR", help="recordings; its subfolders are balanced groups")
+    codec.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="recordings, its subfolders are balanced groups; or a packed corpus",
+    )
     codec.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and weights")
     codec.add_argument("--cache", metavar="DIR", help="where prepared speech is kept (default: OUT/cache)")
     codec.add_argument("--stage", type=int, choices=[1, 2], default=1)
-    codec.add_argument("--start", metavar="FILE", help="stage 2: the checkpoint.pt of a stage 1 or 2")
+    codec.add_argument(
+        "--start", metavar="FILE", help="stage 2: the checkpoint.pt of a stage 1 or 2, or weights of a codec"
+    )
     codec.add_argument("--decoder-blocks", metavar="A,B,C,D", help="ConvNeXt blocks of the decoder (default: 3,2,2,5)")
     codec.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
     codec.add_argument("--no-teacher", action="store_true", help="do without Whisper's features for codebook 1")
     codec.add_argument("--shares", metavar="A=1,B=2", help="how much each group weighs in a batch")
+    _link.add_device(codec)
     codec.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     codec.set_defaults(run=run)
+    _train_prepare.register(parts)
     _train_recovery.register(parts)
     _train_controller.register(parts)
     _train_fdplc.register(parts)
@@ -60,10 +77,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.stage == 2 and args.start is None:
         raise InputError("Stage 2 needs --start, the checkpoint.pt of a stage 1.")
+    from semaphone.training.device import find_device
+
+    device = find_device(args.device)
     out, c = Path(args.out), _settings(args)
     with progress() as bar:
         corpus = _corpus(args, out, bar)
-        trainer = _trainer(c, corpus, out, args.start)
+        trainer = _trainer(c, corpus, out, args.start, device)
         until = trainer.c.steps if args.steps is None else args.steps
         _train(trainer, until, bar)
     print(f"{until} steps; weights in {out}")
@@ -147,10 +167,11 @@ def _settings(args: argparse.Namespace) -> CodecTraining:
     kind = AdversarialTraining if args.stage == 2 else CodecTraining
     defaults = kind()
     c = settings(kind, {f.name: getattr(defaults, f.name) for f in fields(kind)}, args.set)
-    return replace(c, shares=_shares(args.shares), model=_shape(c.model, args.decoder_blocks))
+    c = replace(c, shares=_shares(args.shares), model=_shape(c.model, args.decoder_blocks))
+    return c if args.precision is None else replace(c, bf16=args.precision == "bf16")
 
 
-def _trainer(c: CodecTraining, corpus: Corpus, out: Path, start: str | None) -> CodecTrainer:
+def _trainer(c: CodecTraining, corpus: Corpus, out: Path, start: str | None, device: torch.device) -> CodecTrainer:
     from pathlib import Path
 
     from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining
@@ -158,8 +179,8 @@ def _trainer(c: CodecTraining, corpus: Corpus, out: Path, start: str | None) -> 
 
     if isinstance(c, AdversarialTraining):
         assert start is not None
-        return AdversarialTrainer(c, corpus, out, Path(start), _heard() if c.heard else None)
-    return CodecTrainer(c, corpus, out)
+        return AdversarialTrainer(c, corpus, out, Path(start), _heard() if c.heard else None, device)
+    return CodecTrainer(c, corpus, out, device)
 
 
 def _heard() -> HeardLoss:

@@ -157,7 +157,9 @@ class AdversarialTrainer(CodecTrainer):
         kept = torch.arange(tokens.shape[1], device=self.device)[None, :, None] < arrived[:, None]
         return quantizer.entries(tokens, kept.float())
 
-    def _moving(self, batch: Batch, rng: np.random.Generator, wanted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _moving(
+        self, batch: Batch, rng: np.random.Generator, wanted: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Entries [B, T, 2 C] with gradients for encoder and projections, and the losses of the tokens."""
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(1 << 62)))
         with self.precision():

@@ -15,6 +15,7 @@ was interrupted starts again at that stage; finished ones are kept.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +35,8 @@ CHUNK = 1_280  # samples of 80 ms
 HOP = 160  # samples of 10 ms, the grid of F0
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 SEMANTIC_DIM = 512  # width of Whisper-base's encoder
+
+SOURCE = "source"  # of a cache: the digest of the recordings that it was made of
 
 Progress = Callable[[str, int, int], None]  # (stage, done, all)
 
@@ -194,14 +197,35 @@ def open_corpus(cache: Path) -> Corpus:
     return Corpus(recordings, audio, f0, semantic)
 
 
+def source_digest(root: Path) -> str:
+    """What tells one set of recordings from another: a digest of names and sizes, or that of a packed corpus."""
+    from semaphone.training.packed import is_packed, read_index
+
+    if is_packed(root):
+        return str(read_index(root)[0]["digest"])
+    facts = [(str(file.relative_to(root)), file.stat().st_size) for file, _ in find_recordings(root)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 def prepare_corpus(
     root: Path, cache: Path, whisper: Path | None, progress: Progress, workers: int = 2, want_f0: bool = True
 ) -> Corpus:
-    """Make (or complete) the cache of a folder of recordings and open it. Nothing is made of a folder without any."""
+    """Make (or complete) the cache of a folder of recordings, or of a packed corpus, and open it.
+
+    Nothing is made of a folder without recordings. Raises InputError if the cache is of other recordings.
+    """
+    from semaphone.training.packed import is_packed, unpack_corpus
+
+    source = source_digest(root)
     if not (cache / "index.json").exists():
-        find_recordings(root)
         cache.mkdir(parents=True, exist_ok=True)
-        _write_audio(root, cache, progress)
+        write_whole(cache / SOURCE, source)
+        if is_packed(root):
+            unpack_corpus(root, cache, progress, workers)
+        else:
+            _write_audio(root, cache, progress)
+    elif (cache / SOURCE).exists() and (cache / SOURCE).read_text() != source:
+        raise InputError(f"The cache {cache} was made of other recordings than {root}; give another folder for it.")
     corpus = open_corpus(cache)
     if want_f0 and len(corpus.f0) != len(corpus.audio) // HOP:
         _write_f0(cache, corpus.recordings, workers, progress)

@@ -112,7 +112,7 @@ def _shards(corpus: Corpus, root: Path, most: int) -> list[tuple[str, list[tuple
 
 
 def _compressed(corpus: Corpus, r: Recording, root: Path) -> tuple[bytes, str]:
-    """The bytes of a recording and their suffix: the file itself, if soundfile reads it and it is small for its length."""
+    """The bytes of a recording and their suffix: the file itself, where soundfile reads it and it is compressed."""
     path = root / r.file
     suffix = path.suffix.lower()
     if suffix in READABLE and suffix != ".wav":
