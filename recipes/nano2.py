@@ -60,6 +60,7 @@ WARM, MEASURED = 40, 60  # steps before the speed is measured, and during
 def main() -> None:
     args = _arguments()
     device = find_device(args.device)
+    torch.backends.cudnn.benchmark = True  # all batches have one shape
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     corpus = _corpus(args)

@@ -98,7 +98,8 @@ class Encoder(nn.Module):
 
     def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         before = state if state is not None else (None, None)
-        frames, heard = self.features(speech, before[0])
+        with torch.autocast(speech.device.type, enabled=False):  # sums of powers need all their digits
+            frames, heard = self.features(speech, before[0])
         deep, body = self.body(frames, before[1])
         straight = self.direct(frames.reshape(len(frames), -1, FRAMES * self.features.width))
         return (self.last(deep) + straight).float(), (heard, body)

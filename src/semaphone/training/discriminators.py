@@ -56,6 +56,8 @@ class SpectrumDiscriminator(nn.Module):
 
     def forward(self, speech: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = self.spectrum(speech)
+        if x.is_cuda:  # what tensor cores convolve
+            x = x.contiguous(memory_format=torch.channels_last)
         seen: list[Tensor] = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
