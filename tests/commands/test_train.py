@@ -79,3 +79,19 @@ def test_weights_that_are_not_there(folder, tmp_path, capsys):
     codec, source, out = str(folder / "tiny.safetensors"), str(folder / "0.wav"), str(tmp_path / "out.wav")
     assert main(["transmit", source, out, "--codec", codec, "--recovery", "no.safetensors"]) == 2
     assert "no weights" in capsys.readouterr().err
+
+
+def test_recordings_are_packed_and_trained_from(folder, tmp_path, capsys):
+    packed, run = str(tmp_path / "packed"), tmp_path / "run"
+    assert main(["train", "prepare", "--data", str(folder), "--out", packed, "--cache", str(tmp_path / "c")]) == 0
+    assert "4 recordings" in capsys.readouterr().out
+    small = ["--set", "batch=2", "--set", "crop=6", "--set", "settle_on=2", "--set", "range_batches=1"]
+    here = ["--device", "cpu", "--precision", "float32", "--no-teacher", "--steps", "1"]
+    assert main(["train", "codec", "--data", packed, "--out", str(run), *small, *here]) == 0
+    weights, out = str(run / "nano-codec.safetensors"), str(tmp_path / "eight.safetensors")
+    ranges = ["train", "ranges", "--data", packed, "--cache", str(run / "cache"), "--weights", weights]
+    assert main([*ranges, "--out", out]) == 0
+    assert "ranges of" in capsys.readouterr().out
+    assert main([*ranges, "--out", str(tmp_path / "x.wav")]) == 2
+    assert main(["train", "codec", "--data", packed, "--out", str(run), "--device", "tpu"]) == 2
+    assert main(["train", "prepare", "--data", packed, "--out", packed, "--megabytes", "0"]) == 2

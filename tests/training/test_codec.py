@@ -12,8 +12,9 @@ from semaphone.errors import InputError
 from semaphone.training.adversarial import AdversarialTrainer, AdversarialTraining, draw_losses
 from semaphone.training.batches import Store, draw, mu_law, telephone
 from semaphone.training.codec import STATE, WEIGHTS, CodecTrainer, CodecTraining, train_codec
-from semaphone.training.data import CHUNK, HOP, find_recordings, group_weights, open_corpus, prepare_corpus
+from semaphone.training.data import CHUNK, HOP, group_weights, open_corpus, prepare_corpus
 from semaphone.training.hearing import HeardLoss
+from semaphone.training.sources import find_recordings
 
 SETTINGS = CodecTraining(
     batch=3,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semaphone.errors import InputError
-from semaphone.training.data import find_recordings
+from semaphone.training.sources import find_recordings
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class RowCache:
 
 def choose_recordings(data: Path, per_group: int, seed: int = 0) -> list[Path]:
     """At most `per_group` recordings, drawn at random, of each folder below `data`."""
-    from semaphone.training.data import find_recordings
+    from semaphone.training.sources import find_recordings
 
     groups: dict[str, list[Path]] = {}
     for file, group in find_recordings(data):

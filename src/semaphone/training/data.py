@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 
 from semaphone.errors import InputError
 from semaphone.files import replacing, write_whole
+from semaphone.training.sources import SAMPLE_RATE, find_recordings, find_sources, is_manifest
 from semaphone.workers import end_with_parent
 
-SAMPLE_RATE = 16_000
 CHUNK = 1_280  # samples of 80 ms
 HOP = 160  # samples of 10 ms, the grid of F0
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 SEMANTIC_DIM = 512  # width of Whisper-base's encoder
 
 SOURCE = "source"  # of a cache: the digest of the recordings that it was made of
@@ -77,16 +76,6 @@ class Corpus:
         return made
 
 
-def find_recordings(root: Path) -> list[tuple[Path, str]]:
-    """(file, group) of every recording below a folder, in a fixed order."""
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder of recordings.")
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES and f.is_file())
-    if not files:
-        raise InputError(f"No recordings ({', '.join(sorted(AUDIO_SUFFIXES))}) below {root}.")
-    return [(f, f.relative_to(root).parts[0] if len(f.relative_to(root).parts) > 1 else "") for f in files]
-
-
 def padded_pcm(speech: NDArray[np.float32]) -> NDArray[np.int16]:
     """Speech in [-1, 1] as 16-bit samples, padded to whole chunks."""
     padded = np.zeros(-(-len(speech) // CHUNK) * CHUNK, np.float32)
@@ -95,24 +84,21 @@ def padded_pcm(speech: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def _write_audio(root: Path, cache: Path, progress: Progress) -> None:
-    from semaphone.audio import read_audio
-
-    files = find_recordings(root)
+    sources = find_sources(root)
     index: list[dict[str, Any]] = []
     position = 0
     with replacing(cache / "audio.i16") as part, open(part, "wb") as out:
-        for i, (file, group) in enumerate(files):
-            progress("audio", i, len(files))
+        for i, source in enumerate(sources):
+            progress("audio", i, len(sources))
             try:
-                speech = read_audio(file, SAMPLE_RATE)
+                pcm = padded_pcm(source.read())
             except InputError:
                 continue  # a broken file in a corpus is left out
-            pcm = padded_pcm(speech)
             out.write(pcm.tobytes())
-            index.append(asdict(Recording(str(file.relative_to(root)), group, position, len(pcm))))
+            index.append(asdict(Recording(source.name, source.group, position, len(pcm))))
             position += len(pcm)
         if not index:
-            raise InputError(f"None of the {len(files)} recordings below {root} could be read.")
+            raise InputError(f"None of the {len(sources)} recordings of {root} could be read.")
     write_whole(cache / "index.json", json.dumps(index))
 
 
@@ -203,6 +189,8 @@ def source_digest(root: Path) -> str:
 
     if is_packed(root):
         return str(read_index(root)[0]["digest"])
+    if is_manifest(root):
+        return hashlib.sha256(root.read_bytes()).hexdigest()
     facts = [(str(file.relative_to(root)), file.stat().st_size) for file, _ in find_recordings(root)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

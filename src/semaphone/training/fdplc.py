@@ -159,7 +159,7 @@ def encode_corpus(data: Path, lyra: Path, cache: Path, c: FdPlcTraining, say: Sa
 
 def _order(data: Path, rng: np.random.Generator) -> list[Path]:
     """All recordings in a random order in which every beginning has each group by the square root of its files."""
-    from semaphone.training.data import find_recordings
+    from semaphone.training.sources import find_recordings
 
     groups: dict[str, list[Path]] = {}
     for file, group in find_recordings(data):

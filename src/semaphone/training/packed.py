@@ -30,13 +30,14 @@ from semaphone.audio import BLOCK, Resampler
 from semaphone.errors import InputError
 from semaphone.files import replacing, write_whole
 from semaphone.training.data import CHUNK, HOP, SAMPLE_RATE, Corpus, Progress, Recording, open_corpus, padded_pcm
+from semaphone.training.sources import Source, find_sources
 from semaphone.workers import end_with_parent
 
 INDEX = "corpus.json"
 F0 = "f0.zip"
 FORMAT = 1
 SHARD = 48 << 20  # bytes of a file of recordings, about
-READABLE = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})  # by soundfile alone
+READABLE = frozenset({".flac", ".ogg", ".opus", ".mp3"})  # by soundfile alone, and compressed
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,15 @@ def pack_corpus(
     root: Path,
     out: Path,
     progress: Progress = lambda stage, done, total: None,
-    texts: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD,
 ) -> str:
     """Write a packed corpus; corpus.json comes last, so a folder with one is whole.
 
     Args:
         corpus: the cache of the recordings, with F0.
-        root: the folder that the recordings came from.
+        root: the folder or manifest that the recordings came from.
         out: the folder to write.
         progress: told (stage, done, all).
-        texts: what is said, by the names of recordings.
         shard_bytes: about how large each file of recordings gets.
 
     Returns:
@@ -79,15 +78,16 @@ def pack_corpus(
     """
     out.mkdir(parents=True, exist_ok=True)
     entries: list[Packed] = []
-    shards = _shards(corpus, root, shard_bytes)
+    sources = {source.name: source for source in find_sources(root)}
+    shards = _shards(corpus, sources, shard_bytes)
     for name, members in shards:
         with replacing(out / name) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
             for number, r in members:
                 progress("packing", number, len(corpus.recordings))
-                data, suffix = _compressed(corpus, r, root)
+                data, suffix = _compressed(corpus, r, sources[r.file])
                 member = f"{number:06d}{suffix}"
                 file.writestr(zipfile.ZipInfo(member), data)
-                entries.append(Packed(r.file, r.group, r.length, name, member, (texts or {}).get(r.file, "")))
+                entries.append(Packed(r.file, r.group, r.length, name, member, sources[r.file].text))
     with replacing(out / F0) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(zipfile.ZipInfo("f0.f16"), corpus.f0.astype("<f2").tobytes(), zipfile.ZIP_DEFLATED)
     files = {f: _digest(out / f) for f in [*(name for name, _ in shards), F0]}
@@ -97,12 +97,13 @@ def pack_corpus(
     return digest
 
 
-def _shards(corpus: Corpus, root: Path, most: int) -> list[tuple[str, list[tuple[int, Recording]]]]:
+def _shards(corpus: Corpus, sources: Mapping[str, Source], most: int) -> list[tuple[str, list[tuple[int, Recording]]]]:
     """Names of files and the numbered recordings that go into each."""
     parts: list[list[tuple[int, Recording]]] = [[]]
     size = 0
     for number, r in enumerate(corpus.recordings):
-        own = (root / r.file).stat().st_size
+        source = sources[r.file]
+        own = source.path.stat().st_size if source.whole else r.length
         if size + own > most and parts[-1]:
             parts.append([])
             size = 0
@@ -111,12 +112,11 @@ def _shards(corpus: Corpus, root: Path, most: int) -> list[tuple[str, list[tuple
     return [(f"audio-{i:03d}.zip", part) for i, part in enumerate(parts)]
 
 
-def _compressed(corpus: Corpus, r: Recording, root: Path) -> tuple[bytes, str]:
+def _compressed(corpus: Corpus, r: Recording, source: Source) -> tuple[bytes, str]:
     """The bytes of a recording and their suffix: the file itself, where soundfile reads it and it is compressed."""
-    path = root / r.file
-    suffix = path.suffix.lower()
-    if suffix in READABLE and suffix != ".wav":
-        return path.read_bytes(), suffix
+    suffix = source.path.suffix.lower()
+    if source.whole and suffix in READABLE:
+        return source.path.read_bytes(), suffix
     import soundfile
 
     out = io.BytesIO()
