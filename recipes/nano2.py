@@ -47,7 +47,7 @@ SHARES = {
     "librispeech-voicefilter": 0.005,
 }
 COMMON: dict[str, Any] = {
-    "crop": 20, "gain_db": (-24.0, 6.0), "telephone": 0.12, "heard": 10.0, "shares": SHARES, "range_batches": 0,
+    "crop": 20, "gain_db": (-18.0, 6.0), "telephone": 0.12, "heard": 10.0, "shares": SHARES, "range_batches": 0,
     "full_depth": 0.3, "half_depth": 0.3, "judged_chunks": 10, "judge_rate": 4e-4, "every": 10**9, "steps": 100_000,
 }  # fmt: skip
 STAGES: dict[str, dict[str, Any]] = {
