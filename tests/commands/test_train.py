@@ -79,3 +79,17 @@ def test_weights_that_are_not_there(folder, tmp_path, capsys):
     codec, source, out = str(folder / "tiny.safetensors"), str(folder / "0.wav"), str(tmp_path / "out.wav")
     assert main(["transmit", source, out, "--codec", codec, "--recovery", "no.safetensors"]) == 2
     assert "no weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "2", "--minutes", "1"], "--steps or --minutes"),
+        (["--precision", "int8"], "bf16 or float32"),
+        (["--model", "moshi", "--moshi", "m", "--device", "cpu"], "for nano"),
+        (["--model", "moshi", "--moshi", "m", "--precision", "bf16"], "bfloat16 or int8"),
+    ],
+)
+def test_options_of_recovery_that_do_not_go_together(more, message, tmp_path, capsys):
+    assert main(["train", "recovery", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err
