@@ -1,8 +1,9 @@
 import itertools
 
+import pytest
 import torch
 
-from semaphone.codec.quantizer import Codebook, SplitQuantizer
+from semaphone.codec.quantizer import Codebook, SplitQuantizer, search_paths
 
 
 def generator() -> torch.Generator:
@@ -108,3 +109,11 @@ def test_unused_entries_are_placed_on_data():
     used = book.nearest(rows).unique()
     assert len(used) == 32
     assert float(book.entries.abs().max()) < 6.0
+
+
+@pytest.mark.parametrize("paths", [1, 4, 100])
+def test_a_search_in_tensors_finds_the_same(paths):
+    torch.manual_seed(0)
+    quantizer, rows = SplitQuantizer(12, 6, 64, 8), torch.randn(300, 8)
+    books = [quantizer.book(k) for k in range(1, 6)]
+    assert torch.equal(search_paths(rows, books, paths), quantizer._search(rows, paths))

@@ -95,3 +95,17 @@ def test_recordings_are_packed_and_trained_from(folder, tmp_path, capsys):
     assert main([*ranges, "--out", str(tmp_path / "x.wav")]) == 2
     assert main(["train", "codec", "--data", packed, "--out", str(run), "--device", "tpu"]) == 2
     assert main(["train", "prepare", "--data", packed, "--out", packed, "--megabytes", "0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "2", "--minutes", "1"], "--steps or --minutes"),
+        (["--precision", "int8"], "bf16 or float32"),
+        (["--model", "moshi", "--moshi", "m", "--device", "cpu"], "for nano"),
+        (["--model", "moshi", "--moshi", "m", "--precision", "bf16"], "bfloat16 or int8"),
+    ],
+)
+def test_options_of_recovery_that_do_not_go_together(more, message, tmp_path, capsys):
+    assert main(["train", "recovery", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import load
-from semaphone.training.recovery import Losses, RecoveryTrainer, RecoveryTraining, draw, train_recovery
+from semaphone.training.recovery import Losses, RecoveryTrainer, RecoveryTraining, TimeLeft, draw, train_recovery
 from semaphone.training.recovery_dev import Weather, entropies, evaluate, last_received
 from semaphone.training.survival import Survival
 from semaphone.training.tokens import TokenSet, TokenUtterance, token_set
@@ -148,6 +149,35 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
     ]
 
 
+def test_workers_draw_the_same_batches_ahead(tmp_path):
+    found = []
+    for workers in (0, 1):
+        trainer = RecoveryTrainer(C, ramps(), tmp_path / str(workers), workers=workers)
+        found.append([float(trainer.advance()["loss"]) for _ in range(4)])
+        trainer.close()
+    assert found[0] == found[1]
+
+
+def test_steps_that_the_time_has_set_stay_when_a_run_goes_on(tmp_path):
+    told = []
+    c = replace(C, every=1000)
+    train_recovery(c, ramps(), tmp_path, report=lambda step, row: told.append((step, row)), time_left=TimeLeft(0.05))
+    steps = next(row["steps"] for _, row in told if "steps" in row)
+    assert told[-1][0] == steps
+    assert steps > 60
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert json.loads(saved["config"])["steps"] == steps
+    trainer = RecoveryTrainer(C, ramps(), tmp_path)
+    assert (trainer.c.steps, trainer.step) == (steps, steps)
+    train_recovery(C, ramps(), tmp_path, time_left=TimeLeft(10.0))  # nothing is left to do
+    assert RecoveryTrainer(C, ramps(), tmp_path).step == steps
+
+
+def test_a_deadline_saves_what_there_is(tmp_path):
+    train_recovery(C, ramps(), tmp_path, time_left=TimeLeft(deadline=time.monotonic()))
+    assert RecoveryTrainer(C, ramps(), tmp_path).step == 1
+
+
 def test_other_tokens_and_other_checkpoints_are_refused(tmp_path):
     with pytest.raises(InputError, match="4 codebooks of 32 entries, the recovery model 5 of 32"):
         RecoveryTrainer(replace(C, model=replace(MODEL, num_codebooks=5)), ramps(), tmp_path)
@@ -203,3 +233,5 @@ def test_impossible_settings():
         replace(C, batch=0)
     with pytest.raises(InputError, match="between 0 and 1"):
         replace(C, gaps=2)
+    with pytest.raises(InputError, match="more than 0 minutes"):
+        TimeLeft(0)

@@ -12,6 +12,7 @@ from semaphone.packet.packetizer import Depacketizer, Packetizer
 from semaphone.recovery.base import TokenStatus
 from semaphone.training.survival import (
     Survival,
+    _chain,
     draw_status,
     packet_losses,
     packet_status,
@@ -119,3 +120,15 @@ def test_impossible_settings():
         Survival(lossy=2)
     with pytest.raises(InputError, match="one packet or longer"):
         Survival(bursts=(0.5, 2))
+
+
+def test_a_chain_is_that_of_its_steps():
+    rng = np.random.default_rng(5)
+    for count in (1, 2, 40):
+        for bad in (False, True):
+            stays, comes = rng.random((2, count)) < 0.5
+            expected, state = [], bad
+            for n in range(count):
+                expected.append(state)
+                state = bool(stays[n] if state else comes[n])
+            assert _chain(stays, comes, bad).tolist() == expected

@@ -36,6 +36,7 @@ class Plan:
     visible: Tensor | None  # [B, 1, T, L + T] bool; None: everything
     keep: int  # steps to remember, window - 1
     stepping: Tensor | None  # [B] bool: the streams that step; None: all
+    causal: bool = False  # each sees itself and those before; then `visible` is None
 
 
 def fresh_window(layers: Any, batch: int) -> Window:
@@ -66,6 +67,8 @@ def plan(state: Window, steps: int, inverse: Tensor, window: int, stepping: Tens
     cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
     if steps == 1 and state.together and stored < window:
         return Plan(cos, sin, None, window - 1, stepping)
+    if device.type != "cpu" and state.together and not stored and steps <= window:
+        return Plan(cos, sin, None, window - 1, stepping, causal=True)  # without a mask a GPU is quicker
     age = stored + torch.arange(steps, device=device)[:, None] - torch.arange(stored + steps, device=device)
     visible = ((age >= 0) & (age < window))[None]  # [1, T, L + T]
     known = torch.arange(stored + steps, device=device) >= stored - position[:, None]  # [B, L + T]
@@ -116,7 +119,7 @@ def self_attention(attention: Any, x: Tensor, past: tuple[Tensor, Tensor], now: 
     key = _rotate(attention.k_proj(x).view(shape).transpose(1, 2), now.cos, now.sin)
     value = attention.v_proj(x).view(shape).transpose(1, 2)
     keys, values = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
-    y = attend(query, keys, values, now.visible, attention.scaling, causal=False)
+    y = attend(query, keys, values, now.visible, attention.scaling, now.causal)
     y = attention.o_proj(y.transpose(1, 2).reshape(batch, steps, -1))
     return (
         y,

@@ -7,6 +7,7 @@ averages; entries that nothing uses are placed anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from semaphone.codec.layers import Linear
 from semaphone.codec.products import Product, Range
 
 SLICE = 512  # rows that are searched at a time
+WIDE = 16_384  # the same where there is a GPU
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class SplitQuantizer(nn.Module):
         if self.num_codebooks == 1:
             return semantic[:, None]
         rest = self.acoustic_in(latents - self.semantic_out(self.book(0).entries[semantic]))
-        found = [self._search(part, paths) for part in rest.flatten(0, 1).split(SLICE)]
+        found = [self._search(part, paths) for part in rest.flatten(0, 1).split(SLICE if rest.is_cpu else WIDE)]
         acoustic = torch.cat(found).reshape(*rest.shape[:2], -1)
         return torch.cat([semantic[:, None], acoustic.transpose(1, 2)], 1)
 
@@ -148,6 +150,8 @@ class SplitQuantizer(nn.Module):
 
         Between the products it works on numpy arrays, whose small steps cost a fraction of a tensor's.
         """
+        if not x.is_cpu:
+            return search_paths(x, [self.book(k) for k in range(1, self.num_codebooks)], paths)
         rows = np.arange(len(x))
         rest = x.detach().numpy()[:, None]  # [N, M, C]
         total = np.zeros((len(x), 1), np.float32)  # [N, M]: by how much each path lowered half the square
@@ -235,6 +239,25 @@ class SplitQuantizer(nn.Module):
         for k in range(1, self.num_codebooks):
             self.book(k).settle(rest, generator)
             rest = rest - self.book(k).entries[self.book(k).nearest(rest)]
+
+
+@torch.no_grad()
+def search_paths(x: Tensor, books: Sequence[Codebook], paths: int) -> Tensor:
+    """Rows x [N, C] → tokens of residual codebooks [N, len(books)], on any device.
+
+    The same as `SplitQuantizer._search` up to ties: the `paths` best beginnings go from stage to stage.
+    """
+    rest, total = x[:, None], x.new_zeros(len(x), 1)  # [N, M, C], [N, M]
+    tokens = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)  # [N, M, codebooks so far]
+    for book in books:
+        gain = book.gain(rest) + total[..., None]
+        size = gain.shape[2]
+        gain = gain.flatten(1)
+        total, best = gain.topk(min(paths, gain.shape[1]), 1)
+        path, token = torch.div(best, size, rounding_mode="floor")[..., None], best % size
+        rest = rest.gather(1, path.expand(-1, -1, rest.shape[2])) - book.entries[token]
+        tokens = torch.cat([tokens.gather(1, path.expand(-1, -1, tokens.shape[2])), token[..., None]], 2)
+    return tokens[:, 0]
 
 
 def _largest(x: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Report = Callable[[int, dict[str, Any]], None]
 
+WORKERS = 4  # processes that draw batches for a GPU
+
 
 def register(parts: Any) -> None:
     """Add the part to `semaphone train`."""
@@ -36,7 +38,12 @@ def register(parts: Any) -> None:
     parser.add_argument("--codec", help="the codec whose tokens it learns (default: nano; mimi for Moshi)")
     parser.add_argument("--model", choices=["nano", "moshi"], default="nano")
     parser.add_argument("--moshi", metavar="FOLDER-OR-ID", help="Moshi's weights in transformers' format")
-    parser.add_argument("--precision", choices=["bfloat16", "int8"], default="bfloat16", help="of Moshi's weights")
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "float32", "bfloat16", "int8"],
+        help="of nano's products, bf16 (default) or float32; of Moshi's weights, bfloat16 (default) or int8",
+    )
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N (nano)")
     parser.add_argument("--lora-rank", type=_link.whole, default=8, metavar="R", help="rank of Moshi's adapters")
     parser.add_argument(
         "--versions",
@@ -50,6 +57,9 @@ def register(parts: Any) -> None:
     )
     parser.add_argument("--start", metavar="FILE", help="weights to begin with instead of from scratch (nano)")
     parser.add_argument("--steps", type=_link.whole, help="train up to this step (default: that of the settings)")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="train for M minutes, however many steps that are (nano)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of the run")
     parser.set_defaults(run=run)
 
@@ -63,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.model == "moshi":
         _check_moshi(args)
+    elif args.steps is not None and args.minutes is not None:
+        raise InputError("Give --steps or --minutes, not both.")
+    elif args.precision in ("bfloat16", "int8"):
+        raise InputError("The precision of nano's training is bf16 or float32; bfloat16 and int8 are Moshi's.")
     out = Path(args.out)
     codec = load_codec(args.codec or ("nano" if args.model == "nano" else "mimi"))
     with progress() as bar:
@@ -103,11 +117,13 @@ def _tokens(args: argparse.Namespace, out: Path, codec: Codec, bar: Progress, ve
     return sets
 
 
-def reporter(bar: Progress, total: int) -> Report:
-    """Shows how training goes on."""
+def reporter(bar: Progress, total: int | None) -> Report:
+    """Shows how training goes on; without a total until one is reported (`steps`)."""
     task = bar.add_task("training", total=total)
 
     def report(step: int, row: dict[str, Any]) -> None:
+        if "steps" in row:
+            bar.update(task, total=row["steps"])
         numbers = {name: value for name, value in row.items() if isinstance(value, float)}
         text = ", ".join(f"{name} {value:.3f}" for name, value in list(numbers.items())[:5])
         if not text:  # a look at the dev set: the log has it
@@ -125,9 +141,11 @@ def _train_nano(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress
     from semaphone.commands.train import settings
     from semaphone.recovery.rq_config import RQTransformerConfig
     from semaphone.recovery.rq_weights import load
-    from semaphone.training.recovery import RecoveryTraining, train_recovery
+    from semaphone.training.device import find_device
+    from semaphone.training.recovery import RecoveryTraining, TimeLeft, train_recovery
     from semaphone.training.tokens import joined
 
+    device, time_left = find_device(args.device), TimeLeft(args.minutes)
     defaults = RecoveryTraining()
     known = {f.name: getattr(defaults, f.name) for f in fields(RecoveryTraining) if f.name not in ("model", "survival")}
     info = codec.info
@@ -135,12 +153,15 @@ def _train_nano(args: argparse.Namespace, codec: Codec, out: Path, bar: Progress
         codec=info.fingerprint, num_codebooks=info.num_codebooks, codebook_size=info.codebook_size
     )
     c = replace(settings(RecoveryTraining, known, args.set), model=model)
+    if args.precision is not None:
+        c = replace(c, bf16=args.precision == "bf16")
     start = None if args.start is None else load(args.start, info.fingerprint)
     # The dev set's utterances are left out of every version; what is looked at is the original.
     parts = [tokens.split(0.03) for tokens in _tokens(args, out, codec, bar, args.versions)]
     train, dev = joined([part[0] for part in parts]), parts[0][1]
-    until = c.steps if args.steps is None else args.steps
-    return train_recovery(c, train, out, dev, until, reporter(bar, until), _entries(codec), start)
+    total = None if args.minutes is not None else c.steps if args.steps is None else args.steps
+    workers, report = 0 if device.type == "cpu" else WORKERS, reporter(bar, total)
+    return train_recovery(c, train, out, dev, args.steps, report, _entries(codec), start, device, workers, time_left)
 
 
 def _entries(codec: Codec) -> Tensor | None:
@@ -163,6 +184,12 @@ def _check_moshi(args: argparse.Namespace) -> None:
         raise InputError("Moshi's text stream has tokens of its own vocabulary: --align is for nano.")
     if args.moshi is None:
         raise InputError("Name Moshi's weights with --moshi, a folder or hub id in transformers' format.")
+    if args.device != "auto" or args.minutes is not None:
+        raise InputError(
+            "Moshi's devices are found by accelerate, its steps are counted: --device, --minutes are for nano."
+        )
+    if args.precision in ("bf16", "float32"):
+        raise InputError("The precision of Moshi's weights is bfloat16 or int8.")
     if args.lora_rank < 1:
         raise InputError(f"A rank is at least 1, not {args.lora_rank}.")
 
@@ -178,7 +205,8 @@ def _train_moshi(args: argparse.Namespace, codec: Codec, out: Path, bar: Progres
     known = {f.name: getattr(defaults, f.name) for f in fields(LoraTraining) if f.name not in ("rank", "survival")}
     c = replace(settings(LoraTraining, known, args.set), rank=args.lora_rank)
     tokens = _tokens(args, out, codec, bar)[0]  # before the large model: wrong data are told at once
-    model = load_moshi(args.moshi, codec, args.precision, report=bar.console.print, training=(c.rank, c.rows))
+    precision = args.precision or "bfloat16"
+    model = load_moshi(args.moshi, codec, precision, report=bar.console.print, training=(c.rank, c.rows))
     add_lora(model, rank=c.rank, alpha=c.alpha, depth=c.depth)
     until = c.steps if args.steps is None else args.steps
     return train_lora(c, model, tokens, out, until, reporter(bar, until))

@@ -91,12 +91,27 @@ def run(depth: Any, ids: Tensor, text: Tensor, context: Tensor) -> Tensor:
     Position k is given the token before it (the text token at first) and the context.
     """
     count = ids.shape[1]
-    rows = [depth.text_embed_tokens(text), *(table(ids[:, k]) for k, table in enumerate(depth.embed_tokens))]
-    x = torch.stack(rows, 1) + per_codebook(depth.input_projections, context[:, None].expand(-1, count, -1), 0)
+    embed = embed_each if ids.is_cpu or len(depth.embed_tokens) < 2 else embed_together
+    x = embed(depth, ids, text) + per_codebook(depth.input_projections, context[:, None].expand(-1, count, -1), 0)
     for layer in depth.layers:
         x = x + _attention(layer.self_attn, rms_norm(layer.input_layernorm, x))
         x = x + _gate(layer.mlp, rms_norm(layer.post_attention_layernorm, x))
     return x
+
+
+def embed_each(depth: Any, ids: Tensor, text: Tensor) -> Tensor:
+    """What each position is given of the token before it: ids [M, N_Q], text [M] → [M, N_Q, depth width]."""
+    rows = [depth.text_embed_tokens(text), *(table(ids[:, k]) for k, table in enumerate(depth.embed_tokens))]
+    return torch.stack(rows, 1)
+
+
+def embed_together(depth: Any, ids: Tensor, text: Tensor) -> Tensor:
+    """The same in one look-up: a GPU would wait for the beginning of each."""
+    tables = depth.embed_tokens
+    weight = torch.stack([table.weight for table in tables])  # [N_Q - 1, K + 1, depth width]
+    begin = torch.arange(len(tables), device=ids.device) * weight.shape[1]
+    rows = F.embedding(ids[:, : len(tables)] + begin, weight.flatten(0, 1))
+    return torch.cat([depth.text_embed_tokens(text)[:, None], rows], 1)
 
 
 class Stepper:

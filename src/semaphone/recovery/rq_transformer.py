@@ -39,6 +39,14 @@ from semaphone.recovery.sampling import Sampling
 MOSHI_TEXT_PAD = 3  # the text token of Moshi's vocabulary for a chunk in which no word begins
 
 
+def delayed(x: Tensor, fill: int, delay: int) -> Tensor:
+    """`RQTransformer.delayed` of a model with an acoustic delay of 0 or 1."""
+    if not delay:
+        return x
+    edge = torch.full_like(x[:, :1], fill)
+    return torch.cat([torch.cat([x, edge], 1)[..., :1], torch.cat([edge, x], 1)[..., 1:]], -1)
+
+
 @dataclass(frozen=True)
 class _Call:
     """The arguments of one `step`."""
@@ -276,10 +284,7 @@ class RQTransformer(nn.Module):
 
         One time step more comes out; without an acoustic delay x itself does.
         """
-        if not self.config.acoustic_delay:
-            return x
-        edge = torch.full_like(x[:, :1], fill)
-        return torch.cat([torch.cat([x, edge], 1)[..., :1], torch.cat([edge, x], 1)[..., 1:]], -1)
+        return delayed(x, fill, self.config.acoustic_delay)
 
     def undelayed(self, x: Tensor) -> Tensor:
         """From time steps back to chunks: the inverse of `delayed` for x [B, T, N_Q, ...]."""

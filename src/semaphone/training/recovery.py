@@ -15,9 +15,9 @@ resumes from the newest checkpoint in `run`; log.jsonl holds the losses and the 
 
 from __future__ import annotations
 
-import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+import sys
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,17 @@ from semaphone.recovery.rq_config import RQTransformerConfig
 from semaphone.recovery.rq_state import ABSENT, GUESSED, HEARD
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.rq_weights import save
+from semaphone.training.device import autocast, prepare_device
+from semaphone.training.recovery_batches import Ahead, Batch, Planned, draw, plan, planned
 from semaphone.training.recovery_start import start_from_entries, start_from_model
-from semaphone.training.runs import Report, cosine_rate, follow, run_steps
-from semaphone.training.survival import Survival, draw_status
-from semaphone.training.tokens import TokenSet, TokenUtterance
+from semaphone.training.runs import Pace, Report, cosine_rate, follow, run_steps
+from semaphone.training.survival import Survival
+from semaphone.training.tokens import TokenSet
 
+__all__ = ["Batch", "Losses", "RecoveryTrainer", "RecoveryTraining", "TimeLeft", "draw", "train_recovery"]
+
+SPARSE_PART, DENSE_PART = 1024, 4096  # chunks whose guesses are made at once on a processor, and on a GPU
+IGNORED = -100  # the goal of a token that is no target
 STATE = "checkpoint.pt"
 WEIGHTS = "recovery.safetensors"
 
@@ -75,92 +81,57 @@ class RecoveryTraining:
             raise InputError("Dropouts and the share of gaps of a training are between 0 and 1.")
 
 
-@dataclass
-class Batch:
-    """Utterances and their fate; everything is [B, T, N_Q] but the text streams, [B, T]."""
+@dataclass(frozen=True)
+class TimeLeft:
+    """A training that is given a time, and may be cut off."""
 
-    tokens: Tensor
-    status: Tensor  # TokenStatus: what is known when a chunk is recovered
-    coming: Tensor  # TokenStatus: what is known by then of the next chunk
-    past: Tensor  # what later chunks remember: the tokens, K for gaps and for guesses not made yet
-    guess: Tensor  # bool: where the past is to hold the model's own guess
-    target: Tensor  # bool: tokens whose cross entropy counts
-    clean: Tensor  # [B, 1, 1] bool: nothing was lost before the chunk that is recovered
-    text: Tensor  # text stream that goes in
-    text_target: Tensor  # text stream that is to come out; -100: no text
+    minutes: float | None = None  # in which the training ends: the number of steps follows (training/runs.py, `Pace`)
+    deadline: float | None = None  # s of time.monotonic after which no step begins
 
-
-def crop_of(utterance: TokenUtterance, length: int, pad: int, rng: np.random.Generator) -> tuple[Any, Any, int]:
-    """A random piece: tokens [T, N_Q], text [T], and how many of the T chunks are the utterance's."""
-    total = utterance.tokens.shape[1]
-    first = int(rng.integers(0, max(total - length, 0) + 1))
-    part = slice(first, min(first + length, total))
-    count = part.stop - first
-    tokens = np.zeros((length, utterance.tokens.shape[0]), np.int64)
-    tokens[:count] = utterance.tokens.T[part]
-    text = np.full(length, pad, np.int64)
-    if utterance.text is not None:
-        text[:count] = utterance.text[part]
-    return tokens, text, count
-
-
-def draw(tokens: TokenSet, c: RecoveryTraining, rng: np.random.Generator) -> Batch:
-    """A random batch; utterances are drawn by their length."""
-    lengths = tokens.lengths
-    chosen = rng.choice(len(tokens), c.batch, p=lengths / lengths.sum())
-    count, none, pad = c.model.num_codebooks, c.model.codebook_size, c.model.text_pad
-    x = np.zeros((c.batch, c.crop, count), np.int64)
-    text, goal = np.full((c.batch, c.crop), pad, np.int64), np.full((c.batch, c.crop), -100, np.int64)
-    valid = np.zeros((c.batch, c.crop, 1), bool)
-    for b, i in enumerate(chosen):
-        utterance = tokens[int(i)]
-        x[b], line, length = crop_of(utterance, c.crop, pad, rng)
-        valid[b, :length] = True
-        if utterance.text is not None:
-            goal[b, :length] = line[:length]
-            if rng.random() >= c.text_dropout:
-                text[b] = line
-    status, coming = draw_status(c.survival, c.batch, c.crop, count, rng)
-    missing = (status != TokenStatus.RECEIVED) & valid
-    clean = (rng.random(c.batch) >= c.survival.lossy)[:, None, None]
-    target = missing if c.model.sees_received else np.broadcast_to(valid, x.shape)
-    past = np.where(missing & ~clean, none, x)
-    # Unsent tokens are all predicted or none, as the receiver's setting has it; lost ones by chunk.
-    unsent = rng.random((c.batch, 1, 1)) >= c.gaps
-    lost = rng.random((c.batch, c.crop, 1)) >= c.gaps
-    guess = missing & ~clean & np.where(status == TokenStatus.UNSENT, unsent, lost)
-    if not c.model.sees_received:  # what is known of a chunk does not reach the model before its first token
-        status = np.where(clean, TokenStatus.RECEIVED, status)
-    arrays = (x, status, coming, past, guess, target, clean, text, goal)
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < 1e6:
+            raise InputError(f"A training takes more than 0 minutes, not {self.minutes:g}.")
 
 
 class Losses:
-    """Eq 19 for one model: forward passes in time steps, chunks with something to predict in depth."""
+    """Eq 19 for one model: forward passes in time steps, chunks with something to predict in depth.
 
-    def __init__(self, model: RQTransformer, c: RecoveryTraining) -> None:
-        self.model, self.c = model, c
+    A processor computes logits only where they are wanted, codebook by codebook (`sparse`); a GPU computes all
+    codebooks of a chunk at once, which is quicker there than to find out where they are wanted.
+    """
+
+    def __init__(self, model: RQTransformer, c: RecoveryTraining, sparse: bool = True) -> None:
+        self.model, self.c, self.sparse = model, c, sparse
         self._lambda = torch.ones(model.config.num_codebooks)
         self._lambda[0] = c.semantic
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
         """`loss` (eq 19), and in `semantic`, `acoustic`, `text` the mean cross entropies it is made of."""
-        model, none = self.model, self.model.config.codebook_size
-        delayed = model.delayed
-        tokens = delayed(batch.tokens, none)
-        status, target = delayed(batch.status, TokenStatus.UNSENT), delayed(batch.target, 0)
-        past, guess = delayed(batch.past, none), delayed(batch.guess, 0)
-        text, goal = self._longer(batch.text, tokens), self._longer(batch.text_target, tokens, -100)
-        past = self._with_guesses(batch, tokens, status, past, guess, text)
-        heard = self._heard(status, past, batch.clean)
-        a, context = model.contexts(tokens, status, past, heard, text, batch.coming)
-        rows = self._rows(target, rng)
-        return self._entropies(context[rows], tokens[rows], target[rows], text[rows], a, goal)
+        p = plan(batch, self.c, rng)
+        return self.of(p, self.past(p))
 
-    def _longer(self, x: Tensor, tokens: Tensor, fill: int | None = None) -> Tensor:
+    def past(self, p: Planned) -> Tensor:
+        """What later chunks remember of a batch, own guesses among it, in time steps."""
+        batch, none, delayed = p.batch, self.model.config.codebook_size, self.model.delayed
+        tokens, text = delayed(batch.tokens, none), self._longer(batch.text)
+        status, past = delayed(batch.status, TokenStatus.UNSENT), delayed(batch.past, none)
+        return self._with_guesses(batch, tokens, status, past, delayed(batch.guess, 0), text, p.guessed)
+
+    def of(self, p: Planned, past: Tensor) -> dict[str, Tensor]:
+        """The losses of a batch whose `past` is known."""
+        batch, none, delayed = p.batch, self.model.config.codebook_size, self.model.delayed
+        tokens, target = delayed(batch.tokens, none), delayed(batch.target, 0)
+        status, text = delayed(batch.status, TokenStatus.UNSENT), self._longer(batch.text)
+        heard = self._heard(status, past, batch.clean)
+        a, context = self.model.contexts(tokens, status, past, heard, text, batch.coming)
+        parts = [x.flatten(0, 1).index_select(0, p.rows) for x in (context, tokens, target, text[..., None])]
+        goal = self._longer(batch.text_target, -100) if p.has_text else None
+        return self._entropies(parts[0], parts[1], parts[2], parts[3][:, 0], a, goal)
+
+    def _longer(self, x: Tensor, fill: int | None = None) -> Tensor:
         """A text stream [B, T] in time steps."""
-        more = tokens.shape[1] - x.shape[1]
-        return F.pad(x, (0, more), value=self.model.config.text_pad if fill is None else fill)
+        config = self.model.config
+        return F.pad(x, (0, config.acoustic_delay), value=config.text_pad if fill is None else fill)
 
     def _heard(self, status: Tensor, past: Tensor, clean: Tensor) -> Tensor:
         """What the temporal transformer is told of each token of the past."""
@@ -168,58 +139,76 @@ class Losses:
         heard = torch.where((status == TokenStatus.RECEIVED) | clean, HEARD, GUESSED)
         return torch.where(past == none, ABSENT, heard)
 
-    def _rows(self, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """(stream, time step) of the chunks that go through the depth transformer: at most `rows` with a target."""
-        found = target.any(2).nonzero()
-        if len(found) > self.c.rows:
-            found = found[torch.from_numpy(rng.choice(len(found), self.c.rows, replace=False))]
-        return found[:, 0], found[:, 1]
-
     @torch.no_grad()
     def _with_guesses(
-        self, batch: Batch, tokens: Tensor, status: Tensor, past: Tensor, guess: Tensor, text: Tensor
+        self,
+        batch: Batch,
+        tokens: Tensor,
+        status: Tensor,
+        past: Tensor,
+        guess: Tensor,
+        text: Tensor,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """The past with the model's likeliest tokens where guesses are wanted."""
-        found = guess.any(2).nonzero()
-        if not len(found):
+        """The past with the model's likeliest tokens where guesses are wanted (`places` of [B * time steps])."""
+        if places is None:
+            places = guess.any(2).flatten().nonzero()[:, 0]
+        if not len(places):
             return past
         model, training = self.model, self.model.training
         model.eval()
         heard = self._heard(status, past, batch.clean)
         _, context = model.contexts(tokens, status, past, heard, text, batch.coming)
-        past = past.clone()
-        for part in torch.split(found, 1024):
-            at = (part[:, 0], part[:, 1])
-            hidden = model.depth_hidden(context[at], tokens[at], text[at])
-            made, wanted = past[at], guess[at]
-            for k in range(made.shape[1]):
-                rows = wanted[:, k].nonzero()[:, 0]
-                if len(rows):
-                    made[rows, k] = depth.head(model.depth_decoder, hidden[rows, k], k).argmax(-1)
-            past[at] = made
+        flat = [x.flatten(0, 1) for x in (context, tokens, text[..., None], guess)]
+        made = past.flatten(0, 1).clone()
+        for part in torch.split(places, SPARSE_PART if self.sparse else DENSE_PART):
+            rows = [x.index_select(0, part) for x in flat]
+            hidden = model.depth_hidden(rows[0], rows[1], rows[2][:, 0])
+            made.index_copy_(0, part, self._likeliest(hidden, made.index_select(0, part), rows[3]))
         model.train(training)
-        return past
+        return made.view_as(past)
+
+    def _likeliest(self, hidden: Tensor, made: Tensor, wanted: Tensor) -> Tensor:
+        """`made` [M, N_Q] with the likeliest tokens where they are `wanted`."""
+        inner = self.model.depth_decoder
+        if not self.sparse:
+            return torch.where(wanted, depth.per_codebook(inner.lm_heads, hidden, 0).argmax(-1), made)
+        for k in range(made.shape[1]):
+            rows = wanted[:, k].nonzero()[:, 0]
+            if len(rows):
+                made[rows, k] = depth.head(inner, hidden[rows, k], k).argmax(-1)
+        return made
 
     def _entropies(
-        self, context: Tensor, tokens: Tensor, target: Tensor, text: Tensor, a: Tensor, goal: Tensor
+        self, context: Tensor, tokens: Tensor, target: Tensor, text: Tensor, a: Tensor, goal: Tensor | None
     ) -> dict[str, Tensor]:
         count = self.model.config.num_codebooks
         sums, numbers = a.new_zeros(count), a.new_zeros(count)
         if len(tokens):
             hidden = self.model.depth_hidden(context, tokens, text)
-            parts = [token_entropy(self.model, hidden, tokens, target, k) for k in range(count)]
-            sums = torch.stack([p.float().sum() for p in parts])
-            numbers = target.sum(0).float()
+            sums, numbers = self._sums(hidden, tokens, target), target.sum(0).float()
+        if self._lambda.device != sums.device:
+            self._lambda = self._lambda.to(sums.device)
         weight = self._lambda.to(sums)
         loss = (weight * sums).sum() / (weight * numbers).sum().clamp(min=1)
         found = {
             "semantic": sums[0] / numbers[0].clamp(min=1),
             "acoustic": sums[1:].sum() / numbers[1:].sum().clamp(min=1),
         }
-        if (goal >= 0).any():
+        if goal is not None:
             found["text"] = F.cross_entropy(self.model.text_logits(a).float().flatten(0, 1), goal.flatten())
             loss = loss + self.c.text * found["text"]
         return {"loss": loss} | found
+
+    def _sums(self, hidden: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
+        """Cross entropies in nat summed over the targets of each codebook, [N_Q]."""
+        if self.sparse:
+            parts = [token_entropy(self.model, hidden, tokens, target, k) for k in range(target.shape[1])]
+            return torch.stack([p.float().sum() for p in parts])
+        logits = depth.per_codebook(self.model.depth_decoder.lm_heads, hidden, 0).transpose(0, 1)  # [N_Q, M, K]
+        goal = torch.where(target, tokens, IGNORED).T
+        entropy = F.cross_entropy(logits.float().flatten(0, 1), goal.flatten(), ignore_index=IGNORED, reduction="none")
+        return entropy.view(goal.shape).sum(1)
 
 
 def token_entropy(model: RQTransformer, hidden: Tensor, tokens: Tensor, target: Tensor, k: int) -> Tensor:
@@ -241,19 +230,26 @@ class RecoveryTrainer:
         out: Path,
         entries: Tensor | None = None,
         start: RQTransformer | None = None,
+        device: torch.device | None = None,
+        workers: int = 0,
     ) -> None:
         """`entries` [N_Q, K, C] of the codec start the tables, or `start` all weights (training/recovery_start.py).
 
-        Raises InputError if the tokens or `start` do not fit the model, or a checkpoint in `out` is of another run.
+        It computes on `device` (default: the CPU). Batches are drawn by `workers` processes ahead of their steps;
+        0: in the step. Raises InputError if the tokens or `start` do not fit the model, or a checkpoint in `out` is
+        of another run.
         """
         if (tokens.num_codebooks, tokens.codebook_size) != (c.model.num_codebooks, c.model.codebook_size):
             raise InputError(
                 f"The tokens have {tokens.num_codebooks} codebooks of {tokens.codebook_size} entries, the recovery "
                 f"model {c.model.num_codebooks} of {c.model.codebook_size}."
             )
-        torch.set_flush_denormal(True)
+        self.device = device or torch.device("cpu")
+        prepare_device(self.device)
         torch.manual_seed(c.seed)
         self.c, self.tokens, self.out = c, tokens, out
+        self.timed = False  # whether `c.steps` was set by the time there was
+        self.resumable = True  # False: `save` writes the weights alone
         self.model = RQTransformer(c.model)
         if entries is not None:
             start_from_entries(self.model, entries)
@@ -261,66 +257,115 @@ class RecoveryTrainer:
         if start is not None:
             start_from_model(self.model, start)
         self.model.dropout.p = c.dropout
-        self.losses = Losses(self.model, c)
+        self.model.to(self.device)
+        self.losses = Losses(self.model, c, sparse=self.device.type == "cpu")
         self.step = 0
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(_groups(self.model, c.decay), c.rate, betas=(0.9, 0.98), fused=True)
+        self._workers, self._waited = workers, 0.0
+        self._ahead: Ahead | None = None
         out.mkdir(parents=True, exist_ok=True)
         if (out / STATE).exists():
             self.load(out / STATE)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises InputError if its model has other sizes or another codec."""
-        saved = torch.load(path, weights_only=True)
-        if json.loads(saved["config"])["model"] != json.loads(json.dumps(asdict(self.c.model))):
+        """Go on from a checkpoint. Raises InputError if its model has other sizes or another codec.
+
+        A number of steps that was set by the time there was stays.
+        """
+        saved = torch.load(path, map_location=self.device, weights_only=True)
+        config = json.loads(saved["config"])
+        if config["model"] != json.loads(json.dumps(asdict(self.c.model))):
             raise InputError(f"The checkpoint {path} belongs to another model or codec; give another folder.")
         self.model.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average, self.step = saved["average"], saved["step"]
+        if saved.get("timed", False):
+            self.settle(config["steps"])
+
+    def settle(self, steps: int) -> None:
+        """Set the step at which the learning rate ends, found by the time there is."""
+        self.c, self.timed = replace(self.c, steps=steps), True
 
     def save(self) -> None:
         """Write a checkpoint and the averaged weights; the old ones stay until the new ones are whole."""
-        saved = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "step": self.step,
-            "config": json.dumps(asdict(self.c)),
-        }
-        with replacing(self.out / STATE) as part:
-            torch.save(saved, part)
+        if self.resumable:
+            saved = {
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average,
+                "step": self.step,
+                "timed": self.timed,
+                "config": json.dumps(asdict(self.c)),
+            }
+            with replacing(self.out / STATE) as part:
+                torch.save(_on_cpu(saved), part)
+        self.save_weights()
+
+    def save_weights(self) -> None:
+        """Write the averaged weights."""
         save(self.averaged(), self.out / WEIGHTS)
 
-    def advance(self) -> dict[str, float]:
+    def close(self) -> None:
+        """End the processes that draw batches."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._waited += self._ahead.waited
+            self._ahead = None
+
+    def advance(self) -> dict[str, Tensor]:
         """One optimiser step; the randomness of a step depends on the seed and its number alone."""
         c = self.c
-        rng = np.random.default_rng([c.seed, self.step])
-        torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
+        p = self._planned().to(self.device)
+        torch.manual_seed(p.seed)  # dropout
         self.model.train()
-        with precision(c.bf16):
-            found = self.losses(draw(self.tokens, c, rng), rng)
+        with autocast(self.device, c.bf16):
+            past = self.losses.past(p)
+        with autocast(self.device, c.bf16):  # on its own: what the first pass has rounded it keeps without gradients
+            found = self.losses.of(p, past)
         for group in self.optimiser.param_groups:
             group["lr"] = cosine_rate(self.step, c.rate, c.final_rate, c.warmup, c.steps)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(found["loss"])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        _update(self.optimiser, norm)
         self.step += 1
         follow(self.average, self.model, self.step, c.average)
-        return {name: float(value.detach()) for name, value in found.items()} | {"norm": float(norm)}
+        return {name: value.detach() for name, value in found.items()} | {"norm": norm}
+
+    @property
+    def waited(self) -> float:
+        """Seconds that steps have waited for the processes that draw batches."""
+        return self._waited + (0.0 if self._ahead is None else self._ahead.waited)
+
+    def _planned(self) -> Planned:
+        if not self._workers:
+            return planned(self.tokens, self.c, self.step)
+        if self._ahead is None:
+            self._ahead = Ahead(self.tokens, self.c, self._workers, self.step)
+        return self._ahead.take()
 
     def averaged(self) -> RQTransformer:
-        """A copy of the model with the averaged weights."""
-        model = RQTransformer(self.c.model)
+        """A copy of the model with the averaged weights, on its device."""
+        model = RQTransformer(self.c.model).to(self.device)
         model.load_state_dict(self.average)
         model.points = self.model.points
         return model.eval()
 
 
-def precision(bf16: bool) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 for matrix products, where asked for."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+def _update(optimiser: torch.optim.Optimizer, norm: Tensor) -> None:
+    """A step of a fused optimiser, unless the gradients' norm is not finite: its kernels look, nobody waits for it."""
+    optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    optimiser.step()
+
+
+def _on_cpu(x: Any) -> Any:
+    """A checkpoint with its tensors on the CPU."""
+    if isinstance(x, Tensor):
+        return x.detach().cpu()
+    if isinstance(x, dict):
+        return {key: _on_cpu(value) for key, value in x.items()}
+    return [_on_cpu(value) for value in x] if isinstance(x, list) else x
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -340,22 +385,40 @@ def train_recovery(
     report: Report = lambda step, row: None,
     entries: Tensor | None = None,
     start: RQTransformer | None = None,
+    device: torch.device | None = None,
+    workers: int = 0,
+    time_left: TimeLeft | None = None,
 ) -> Path:
     """Train until step `until` (default: `c.steps`), from the newest checkpoint in `out` if there is one.
 
     Writes log.jsonl, checkpoint.pt and recovery.safetensors (averaged weights, 8 bits); returns the latter's path.
     `entries` [N_Q, K, C] of the codec's codebooks start the tables, or `start`, a model trained before, everything.
-    `dev` is looked at every `dev_every` steps and at the end (see training/recovery_dev.py).
+    `dev` is looked at every `dev_every` steps and at the end (see training/recovery_dev.py). `device` and `workers`
+    are those of RecoveryTrainer. With `time_left` the number of steps follows from the time instead.
     """
     from semaphone.training.recovery_dev import evaluate
 
-    trainer = RecoveryTrainer(c, tokens, out, entries, start)
-    last = c.steps if until is None else min(until, c.steps)
+    time_left = time_left or TimeLeft()
+    trainer = RecoveryTrainer(c, tokens, out, entries, start, device, workers)
+    last = trainer.c.steps if until is None else min(until, trainer.c.steps)
+    pace = None
+    if time_left.minutes is not None and not trainer.timed:
+        last = sys.maxsize
+        pace = Pace(60 * time_left.minutes, trainer.settle, lambda: wait_for(trainer.device))
 
     def look(step: int) -> dict[str, Any] | None:
-        if dev is None or (step % c.dev_every and step != last):
+        if dev is None or (step % c.dev_every and step != (trainer.c.steps if trainer.timed else last)):
             return None
         return {"dev": evaluate(trainer.averaged(), dev, tokens)}
 
-    run_steps(trainer, last, c.every, report, look)
+    try:
+        run_steps(trainer, last, c.every, report, look, time_left.deadline, pace)
+    finally:
+        trainer.close()
     return out / WEIGHTS
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when a device has done all it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -47,7 +47,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Cross entropy (nat) and accuracy of lost tokens by weather, predictor and codebook.
 
-    The first `streams` utterances of the dev set, by length, are cut to `chunks`.
+    The first `streams` utterances of the dev set, by length, are cut to `chunks`. The model is asked on its device.
     """
     model.eval()
     tokens, valid = longest(dev, streams, chunks)
@@ -74,9 +74,9 @@ def longest(dev: TokenSet, streams: int, chunks: int) -> tuple[Tensor, Tensor]:
 def unigram(train: TokenSet) -> NDArray[np.float64]:
     """Relative frequency of each entry, [N_Q, K], every count begun at 1/2."""
     counts = np.full((train.num_codebooks, train.codebook_size), 0.5)
-    for utterance in train:
-        for k, row in enumerate(utterance.tokens):
-            counts[k] += np.bincount(row, minlength=train.codebook_size)
+    everything = np.concatenate([utterance.tokens for utterance in train], 1)
+    for k, row in enumerate(everything):
+        counts[k] += np.bincount(row, minlength=train.codebook_size)
     share: NDArray[np.float64] = counts / counts.sum(1, keepdims=True)
     return share
 
@@ -119,9 +119,10 @@ def entropies(
         model.delayed(x, fill)
         for x, fill in ((tokens, none), (status, int(TokenStatus.UNSENT)), (past, none), (heard, ABSENT))
     ]
-    text = torch.full(steps[0].shape[:2], model.config.text_pad)
+    text = torch.full_like(steps[0][..., 0], model.config.text_pad)
     _, context = model.contexts(steps[0], steps[1], steps[2], steps[3], text, coming)
-    entropy, right = torch.zeros(steps[0].shape), torch.zeros(steps[0].shape)
+    entropy = torch.zeros(steps[0].shape, device=tokens.device)
+    right = torch.zeros_like(entropy)
     for b in range(len(tokens)):
         hidden = model.depth_hidden(context[b], steps[0][b], text[b])
         for k in range(steps[0].shape[2]):
@@ -147,7 +148,8 @@ def _judge(
 ) -> dict[str, Any]:
     status, coming = fate(weather, len(tokens), tokens.shape[1], tokens.shape[2])
     lost = (status != TokenStatus.RECEIVED) & valid[:, :, None]
-    entropy, right = entropies(model, tokens, status, coming)
+    device = next(model.parameters()).device
+    entropy, right = (x.cpu() for x in entropies(model, tokens.to(device), status.to(device), coming.to(device)))
     held = last_received(tokens, status)
     table = torch.from_numpy(share)
     chance = torch.stack([table[k][tokens[..., k]] for k in range(tokens.shape[2])], -1)

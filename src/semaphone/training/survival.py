@@ -105,12 +105,22 @@ def packet_losses(packets: int, rate: float, burst: float | None, rng: np.random
     leave = 1 / burst
     enter = min(1.0, leave * rate / (1 - rate))
     draw = rng.random(packets)
-    lost = np.zeros(packets, bool)
-    bad = bool(rng.random() < rate)
-    for n in range(packets):
-        lost[n] = bad
-        bad = bool(draw[n] >= leave) if bad else bool(draw[n] < enter)
-    return lost
+    return _chain(draw >= leave, draw < enter, bool(rng.random() < rate))
+
+
+def _chain(stays: NDArray[np.bool_], comes: NDArray[np.bool_], bad: bool) -> NDArray[np.bool_]:
+    """A chain of bad and good: what each of its states is, [n], when a bad one is followed by a bad one where `stays`
+    and a good one where `comes`.
+
+    Where both say the same the state before does not matter; between such places it is kept or turned round.
+    """
+    count = len(stays)
+    sure = np.concatenate([[0], np.where(stays == comes, np.arange(1, count + 1), 0)[:-1]])
+    last = np.maximum.accumulate(sure)  # where the state was last set
+    turns = np.concatenate([[0], np.cumsum(comes & ~stays)[:-1]])
+    start = np.concatenate([[bad], stays[:-1]])[last]
+    found: NDArray[np.bool_] = start ^ ((turns - turns[last]) % 2 == 1)
+    return found
 
 
 def packet_status(
@@ -165,12 +175,9 @@ def packet_of(codebooks: int) -> NDArray[np.int64]:
 
 def settle(status: Status) -> Status:
     """What the receiver makes of unknown tokens [T, N_Q]: beyond the number sent lately they count as unsent."""
-    status = status.copy()
     count = status.shape[1]
-    lately = count
-    for row in status:
-        if (row == TokenStatus.UNKNOWN).any():
-            row[max(lately, 1) :] = TokenStatus.UNSENT
-        else:
-            lately = int((row != TokenStatus.UNSENT).sum())
-    return status
+    unknown = (status == TokenStatus.UNKNOWN).any(1)
+    at = np.maximum.accumulate(np.where(unknown, 0, np.arange(1, len(status) + 1)))  # 0: nothing known before
+    lately = np.concatenate([[count], (status != TokenStatus.UNSENT).sum(1)])[at]
+    beyond = unknown[:, None] & (np.arange(count) >= np.maximum(lately, 1)[:, None])
+    return np.where(beyond, int(TokenStatus.UNSENT), status)

@@ -11,6 +11,7 @@ A token cache is a folder, named by the codec's fingerprint and mapped into memo
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,7 +68,7 @@ class TokenSet:
     def num_codebooks(self) -> int:
         return int(self._tokens.shape[1])
 
-    @property
+    @functools.cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Chunks of each utterance, [n]."""
         return np.array([e.length for e in self._entries], np.int64)

@@ -6,6 +6,9 @@ them make other tokens, for the listener hardly another recording.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,3 +44,20 @@ def another(speech: NDArray[np.float32], version: int, number: int, sample_rate:
     x = gain * (x + tilt * high)
     out: NDArray[np.float32] = (x / max(1.0, float(np.abs(x).max(initial=0.0)))).astype(np.float32)
     return out
+
+
+def write_others(
+    audio: Path, places: Sequence[tuple[int, int, int]], version: int, sample_rate: int, target: Path
+) -> list[int]:
+    """Versions of recordings (number, first sample, samples) of a file of 16-bit samples at 16 kHz → their lengths.
+
+    They are written to `target` one after another, as float32. It is work for a process of a pool.
+    """
+    lengths = []
+    with open(target, "wb") as out:
+        for number, first, count in places:
+            samples = np.fromfile(audio, np.int16, count, offset=2 * first)
+            made = another(samples.astype(np.float32) / 32768.0, version, number, sample_rate)
+            out.write(made.tobytes())
+            lengths.append(len(made))
+    return lengths
