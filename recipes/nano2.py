@@ -154,6 +154,9 @@ def run_stage(
             _share(out / name / WEIGHTS)
     trainer.save()
     _share(out / name / WEIGHTS)
+    judges = out / name / "judges.pt"
+    torch.save({key: value.cpu() for key, value in trainer.judges.state_dict().items()}, judges)
+    _share(judges)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     print(f"{name}: {trainer.step} steps in {time.monotonic() - began:.0f} s, {memory:.1f} GiB", flush=True)
     return out / name / STATE
@@ -168,6 +171,7 @@ def _share(path: Path) -> None:
     """Copy a file to the folder of `--share`, in parts of 16 million bytes."""
     if not ARGS.share:
         return
+    Path(ARGS.share).mkdir(parents=True, exist_ok=True)
     data = path.read_bytes()
     for i, at in enumerate(range(0, len(data), 16_000_000)):
         part = Path(ARGS.share) / f"{path.stem}.part{i}"
