@@ -376,7 +376,7 @@ class Excerpt(io.RawIOBase):
 
     def __init__(self, path: str, part: Part) -> None:
         super().__init__()
-        self._file, self._part = open(path, "rb"), part
+        self._file, self._part = open(path, "rb"), part  # noqa: SIM115 (closed with this)
         self._at = 0
 
     def readable(self) -> bool:

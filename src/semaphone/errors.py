@@ -22,5 +22,8 @@ class MissingExtraError(SemaphoneError):
         self.extra = extra
 
 
+COMPILED = "pesq and pyworld are compiled when they are installed, so a C++ compiler is needed"  # of `metrics`
+
+
 class InputWarning(UserWarning):
     """Something from outside that is probably not what was meant; the command line prints it and goes on."""

@@ -108,3 +108,31 @@ def _create(part: Path, before: os.stat_result | None) -> None:
                 os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
     finally:
         os.close(descriptor)
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """All files below a folder, those of linked folders included; every folder once, so that loops of links end.
+
+    Folders that lie there come before linked ones: what is there both ways has its own name.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        links: list[Path] = []
+        for folder in waiting:
+            yield from _files_in(folder, seen, links)
+        waiting = sorted(links)
+
+
+def _files_in(top: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[Path]:
+    """Files below a folder by its own folders; linked ones are added to `links`."""
+    for name, folders, files in os.walk(top):
+        folder = Path(name)
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        links += [folder / inner for inner in folders if (folder / inner).is_symlink()]
+        yield from (folder / file for file in sorted(files) if (folder / file).is_file())

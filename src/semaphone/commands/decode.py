@@ -24,11 +24,13 @@ def run(args: argparse.Namespace) -> int:
     """Decode block by block."""
     from semaphone.audio import AudioWriter
     from semaphone.commands._progress import counted, progress
-    from semaphone.link.stored import check_header, decode
+    from semaphone.link.stored import check_header, check_name, decode
     from semaphone.packet.sph import SphReader
 
-    _link.check_targets(args.input, args.output)
-    with SphReader(args.input) as reader:
+    _link.live_input(args.input)
+    _link.check_outputs(args.input, speech=args.output)
+    with SphReader(args.input, mend=True) as reader:
+        check_name(reader.header, args.codec)
         codec = _link.codec_of(args)
         info = codec.info
         check_header(reader.header, info)

@@ -136,12 +136,13 @@ def evaluate(
     `Scores`; `None` means all that are installed. `language` (ISO 639-1) is found by Whisper if not given. For
     `max_delay_s` and `same_timing` see `make_pair`.
     Raises InputError for what can't be compared at all, and MissingExtraError if a metric was *named* whose package
-    is absent.
+    is absent, or if packages are absent and nothing could be scored.
     """
     names = metric_names(metrics)
     pair = make_pair(reference, degraded, sample_rate, max_delay_s, same_timing)
     found: dict[str, Any] = {}
     notes: dict[str, str] = {}
+    absent: list[str] = []
 
     def attempt(name: str) -> dict[str, Any]:
         try:
@@ -149,11 +150,15 @@ def evaluate(
         except (NotScorable, MissingExtraError) as error:
             if isinstance(error, MissingExtraError) and metrics is not None:
                 raise
+            if isinstance(error, MissingExtraError):
+                absent.append(METRICS[name].title)
             notes[name] = str(error)
             return {}
 
     for name in names:
         found |= attempt(name)
+    if not found and absent:
+        raise MissingExtraError("Scoring", "metrics", f"there is no scorer: {', '.join(absent)} are not installed")
     return Scores(
         **found,
         seconds=len(pair.reference) / SCORING_RATE,
