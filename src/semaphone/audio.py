@@ -12,6 +12,7 @@ recording takes no more memory than a second, and reading in blocks equals readi
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semaphone.containers import HEAD, STREAM, Excerpt, Part, container_of, enough, not_raw, parts
+from semaphone.containers import HEAD, STREAM, container_of, enough, not_raw
 from semaphone.errors import InputError, InputWarning
 from semaphone.files import replacing
+from semaphone.joined import Excerpt, Part, parts
 from semaphone.native import quiet_native_log
 from semaphone.streams import standard_input, standard_output
 
@@ -196,12 +198,20 @@ class AudioWriter:
         """Appends samples [n] in [-1, 1]; what lies beyond is clipped."""
         pcm = to_pcm16(samples)
         if self._file is None:
-            self._bytes.write(pcm.astype("<i2").tobytes())
-            self._bytes.flush()  # someone may be listening live
+            self._write_bytes(pcm.astype("<i2").tobytes())
         else:
             self._write_file(pcm)
         self.samples_written += len(pcm)
         self.samples_clipped += int(np.count_nonzero(np.abs(samples) > 1.0))
+
+    def _write_bytes(self, data: bytes) -> None:
+        try:
+            self._bytes.write(data)
+            self._bytes.flush()  # someone may be listening live
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise InputError(f"Standard output cannot be written: {error.strerror or error}.") from error
 
     def _write_file(self, pcm: NDArray[np.int16]) -> None:
         try:
@@ -297,22 +307,22 @@ def _check(block: Frames, info: AudioInfo, before: float, rate: int) -> None:
 
 
 def _open(path: str) -> _Source:
-    file = Path(path)
     try:
-        if not file.exists():
-            raise InputError(f"{path} does not exist.")
-        if file.is_dir():
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             raise InputError(f"{path} is a folder, not an audio file.")
-        if not file.is_file():
+        if not stat.S_ISREG(mode):
             raise InputError(f"{path} is not a regular file; give raw PCM to standard input with -.")
-        with file.open("rb") as opened:
+        with open(path, "rb") as opened:
             head = opened.read(HEAD)
             if not head:
                 raise InputError(f"{path} is empty.")
             if container_of(head) == STREAM:
                 raise InputError(f"{path} is no recording but holds {STREAM}, which `semaphone decode` turns into one.")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     return _open_soundfile(path) or _open_av(path)
 
 

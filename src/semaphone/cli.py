@@ -17,10 +17,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from semaphone import __version__, commands, stopping
-from semaphone.errors import InputWarning, SemaphoneError
+from semaphone.errors import InputError, InputWarning, SemaphoneError
 from semaphone.streams import Discarded, fill_closed_descriptors
 
 # The order of `semaphone --help`; commands that are not named here follow by name.
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             args = build_parser().parse_args(argv)
             code = int(args.run(args))
-            sys.stdout.flush()
+            _finish_output()
         except SemaphoneError as error:
             return fail(str(error))
         except KeyboardInterrupt as error:
@@ -80,10 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _drop_output()
             return 141
         except OSError as error:
-            if error.filename is None and not _flushes(sys.stdout):
-                _drop_output()
-                return fail(f"Standard output cannot be written: {error.strerror or error}.")
-            return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            _drop_output()  # it may be what cannot be written
+            return fail(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}.")
         return code
 
 
@@ -93,12 +91,15 @@ def _say(text: str) -> None:
         print(f"semaphone: {text}", file=sys.stderr, flush=True)
 
 
-def _flushes(stream: TextIO) -> bool:
+def _finish_output() -> None:
+    """Writes what standard output still holds. Raises InputError if it cannot be written."""
     try:
-        stream.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise InputError(f"Standard output cannot be written: {error.strerror or error}.") from error
 
 
 def _drop_output() -> None:

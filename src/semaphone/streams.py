@@ -32,7 +32,7 @@ def standard_input() -> ByteReader:
 def _binary(stream: Any, name: str) -> IO[bytes]:
     binary = getattr(stream, "buffer", None)
     if binary is None or getattr(stream, "closed", False):
-        raise InputError(f"Standard {name} is closed or does not take bytes here; name a file instead of -.")
+        raise InputError(f"Standard {name} is closed, or is no stream of bytes here; name a file instead of -.")
     return cast("IO[bytes]", binary)
 
 
