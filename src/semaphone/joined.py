@@ -136,9 +136,12 @@ def _mpegs(data: mmap.mmap, size: int) -> Iterator[int]:
     kind = None
     for at, frame in _frames(data, size):
         tells = frame.side and data[at + 4 + frame.side : at + 8 + frame.side] in (b"Xing", b"Info")
-        if kind is not None and (tells or frame.kind != kind):
+        following = frame_at(data, at + frame.size)
+        changed = frame.kind != kind and following is not None and following.kind == frame.kind  # one alone is damaged
+        if kind is not None and (tells or changed):
             yield at
-        kind = frame.kind
+        if kind is None or tells or changed:
+            kind = frame.kind
 
 
 def _frames(data: mmap.mmap, size: int) -> Iterator[tuple[int, Frame]]:

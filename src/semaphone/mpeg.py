@@ -21,10 +21,11 @@ _AAC_RATES = 13  # indices that mean something
 
 @dataclass(frozen=True)
 class Frame:
+    """What a frame's header says."""
+
     size: int  # bytes
-    kind: tuple[
-        int, int, int
-    ]  # layer (0: AAC, 4: AAC in LATM), rate or its index, channels: the same all through a recording
+    # layer (0: AAC, 4: AAC in LATM), rate or its index, channels: the same all through a recording
+    kind: tuple[int, int, int]
     side: int = 0  # bytes between the header and where an encoder writes "Xing"
 
 

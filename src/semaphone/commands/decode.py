@@ -22,12 +22,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Decode block by block."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import AudioWriter
     from semaphone.commands._progress import counted, progress
     from semaphone.link.stored import check_header, check_name, decode
     from semaphone.packet.sph import SphReader
 
-    _link.live_input(args.input)
     _link.check_outputs(args.input, speech=args.output)
     with SphReader(args.input, mend=True) as reader:
         check_name(reader.header, args.codec)

@@ -24,13 +24,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Encode and say how small it became."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import probe, read_blocks
     from semaphone.commands._progress import counted, progress
     from semaphone.link.stored import encode
     from semaphone.link.talk import Length
     from semaphone.packet.sph import SphHeader, SphWriter
 
-    _link.live_input(args.input)
     _link.check_outputs(args.input, stream=args.output)
     options = _link.reading(args, args.input)
     codec = _link.codec_of(args)

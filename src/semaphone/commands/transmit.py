@@ -44,6 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Send, write, report."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import AudioWriter, probe, read_blocks
     from semaphone.channel.erasure import parse_channel
     from semaphone.commands._progress import counted, progress
@@ -52,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.link.simulate import Link, Record, simulate
     from semaphone.link.talk import Beginning
 
-    _link.live_input(args.input)
     _link.check_outputs(args.input, speech=args.output, report=args.report, picture=args.plot)
     options = _link.reading(args, args.input)
     channel = parse_channel(args.channel)
