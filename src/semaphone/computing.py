@@ -16,6 +16,7 @@ import torch
 _lock = threading.Lock()
 _inside = 0  # how many computations go on, in all threads
 _threads = 1  # what an embedding program had set before the first of them
+_here = threading.local()  # `depth`: the same, of this thread
 _smallest = 5e-324  # denormal
 
 
@@ -45,7 +46,8 @@ class OneCore:
             if not _inside:
                 _threads = torch.get_num_threads()
             _inside += 1
-            torch.set_num_threads(1)
+        _here.depth = getattr(_here, "depth", 0) + 1
+        torch.set_num_threads(1)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -57,4 +59,7 @@ class OneCore:
             return
         with _lock:
             _inside -= 1
-            torch.set_num_threads(_threads)
+            before = _threads
+        _here.depth -= 1
+        if not _here.depth:
+            torch.set_num_threads(before)
