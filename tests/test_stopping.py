@@ -113,8 +113,17 @@ def test_handlers_of_others_are_left_alone() -> None:
 
 
 def test_a_signal_stops_once_and_live_input_ends_once(monkeypatch) -> None:
-    with stopping.handled(), pytest.raises(stopping.Stopped):
+    with stopping.handled():
         signal.raise_signal(signal.SIGTERM)
+        assert stopping.wanted() == signal.SIGTERM
+        with pytest.raises(stopping.Stopped):
+            stopping.check()
+    with stopping.handled():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(stopping.Stopped):  # it comes by itself
+            time.sleep(60)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    stopping.check()
     with stopping.handled():
         stopping.live_input()
         assert not stopping.ended()

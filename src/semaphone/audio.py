@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semaphone import stopping
 from semaphone.containers import HEAD, STREAM, container_of, enough, not_raw
 from semaphone.errors import InputError, InputWarning
 from semaphone.files import replacing
@@ -196,6 +197,7 @@ class AudioWriter:
 
     def write(self, samples: Samples) -> None:
         """Appends samples [n] in [-1, 1]; what lies beyond is clipped."""
+        stopping.check()
         pcm = to_pcm16(samples)
         if self._file is None:
             self._write_bytes(pcm.astype("<i2").tobytes())
@@ -233,6 +235,7 @@ def _mono(source: _Source, sample_rate: int, channel: int | None) -> Iterator[Sa
     levels = _Levels()
     seconds = 0.0
     for block, found in source.blocks:
+        stopping.check()
         _check(block, info, seconds, found)
         _check_channel(info.path, block.shape[1], channel)
         if found != rate:

@@ -70,19 +70,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = build_parser().parse_args(argv)
             code = int(args.run(args))
             _finish_output()
-        except SemaphoneError as error:
-            return fail(str(error))
         except KeyboardInterrupt as error:
-            _say("stopped")
-            return 128 + (error.number if isinstance(error, stopping.Stopped) else int(signal.SIGINT))
+            return _stopped(error.number if isinstance(error, stopping.Stopped) else int(signal.SIGINT))
+        except SemaphoneError as error:
+            number = stopping.wanted()  # workers that were stopped, too, can be missed first
+            return fail(str(error)) if number is None else _stopped(number)
         except BrokenPipeError:
             # Whoever read our output has enough (`semaphone ... | head`): end as other tools do, without a word.
             _drop_output()
             return 141
-        except OSError as error:
+        except Exception as error:
+            if (number := stopping.wanted()) is not None:
+                return _stopped(number)
+            if not isinstance(error, OSError):
+                raise
             _drop_output()  # it may be what cannot be written
             return fail(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}.")
         return code
+
+
+def _stopped(number: int) -> int:
+    _say("stopped")
+    return 128 + number
 
 
 def _say(text: str) -> None:

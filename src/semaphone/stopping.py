@@ -1,8 +1,11 @@
 """What SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command.
 
-A signal raises `Stopped`, so that blocks end and what they had half written is removed. Where input has no end of
-its own (`live_input`), a signal is that end: `ended` becomes true, readers give what has come so far, and the command
-finishes its file.
+A signal makes `check` raise `Stopped`, so that blocks end and what they had half written is removed. Whatever goes on
+for long calls `check` now and then; where nobody does, the exception comes by itself a little later. It could come
+at once, but in the midst of native code it can be lost there, or end the process without any cleaning up.
+
+Where input has no end of its own (`live_input`), a signal is that end: `ended` becomes true, readers give what has
+come so far, and the command finishes its file.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is unknown on Windows
+SOON = 0.3  # seconds that are given to `check`
 INSIST = 1.0  # seconds after which another Ctrl-C is a wish of its own, and not the same one arriving twice
 
 
@@ -35,24 +39,53 @@ class _Handler:
         self.process = os.getpid()
         self.live = False
         self.last: float | None = None  # when a signal was taken
+        self.wanted: int | None = None  # the signal that is to stop the command
 
     @property
     def ended(self) -> bool:
+        """Whether live input is over."""
         return self.live and self.last is not None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        """A signal came."""
         if os.getpid() != self.process:  # a forked worker has nothing to finish
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         now = time.monotonic()
-        first = self.last is None
-        again = self.last is not None and now - self.last > INSIST and number == signal.SIGINT
-        if first:
+        if self.last is None:
             self.last = now
-        if again or (first and not self.live):
-            self.last = now
+            if not self.live:
+                self.wanted = number
+                if not self._set_alarm():
+                    raise Stopped(number)
+        elif now - self.last > INSIST and number == signal.SIGINT:
+            self.last, self.wanted = now, number
             raise Stopped(number)
+
+    def _set_alarm(self) -> bool:
+        """False where there is none, or somebody else has one."""
+        if not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+            return False
+        signal.signal(signal.SIGALRM, self._alarm)
+        signal.setitimer(signal.ITIMER_REAL, SOON)
+        return True
+
+    def _alarm(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self.process:
+            self.check()
+
+    def check(self) -> None:
+        """Raises Stopped if a signal asks for it."""
+        self.let_go()
+        if self.wanted is not None:
+            raise Stopped(self.wanted)
+
+    def let_go(self) -> None:
+        """Takes the alarm back."""
+        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) == self._alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 _running: list[_Handler] = []
@@ -85,6 +118,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        handler.let_go()
         _running.remove(handler)
         for number, found in before.items():
             if signal.getsignal(number) is handler:
@@ -106,3 +140,14 @@ def live_input() -> None:
 def ended() -> bool:
     """Whether a signal has ended live input."""
     return bool(_running) and _running[-1].ended
+
+
+def wanted() -> int | None:
+    """The signal that is to stop the command, if one came."""
+    return _running[-1].wanted if _running else None
+
+
+def check() -> None:
+    """Raises Stopped if a signal came that is to stop the command: for loops, between two of their rounds."""
+    if wanted() is not None and threading.current_thread() is threading.main_thread():
+        _running[-1].check()

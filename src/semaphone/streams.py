@@ -61,6 +61,7 @@ class ByteReader:
     def _wait(self, descriptor: int) -> bool:
         """Waits until there is something to read, or the end; false if a signal ended the stream."""
         while True:
+            stopping.check()
             over = stopping.ended()
             if over and self._left <= 0:
                 return False

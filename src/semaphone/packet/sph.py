@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
+from semaphone import stopping
 from semaphone.errors import InputError
 from semaphone.files import replacing
 from semaphone.packet import sph_repair
@@ -83,6 +84,7 @@ class SphWriter:
 
     def write(self, sequence: int, payload: bytes) -> None:
         """Appends a packet. ValueError if it comes out of order or is no payload of the header's format."""
+        stopping.check()
         gap = sequence - self._next
         if not 0 <= gap <= _LARGEST_GAP or not 0 < len(payload) <= self.header.format.max_payload:
             raise ValueError(f"packet {sequence} of {len(payload)} bytes cannot follow {self._next - 1}")
@@ -171,6 +173,7 @@ class SphReader:
         seeds: tuple[int, ...] = (0,)  # what the next record's checksum may continue: one, or after damage two
         while True:
             number += 1
+            stopping.check()
             try:
                 record = self._record(seeds, f"record {number}")
             except PacketError:
