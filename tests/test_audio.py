@@ -355,3 +355,21 @@ def test_packets_are_no_recording(tmp_path) -> None:
     assert "semaphone decode" in sentence(lambda: read_audio(tmp_path / "a.wav", 16000))
     text = sentence(AudioWriter(tmp_path / "a.wav", 16000).__enter__)
     assert "is not replaced by something else" in text
+
+
+def test_without_pyav_the_extra_that_brings_it_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0 ftypM4A " + bytes(100))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "pip install 'semaphone[formats]'" in sentence(lambda: read_audio(tmp_path / "a.m4a", 16000))
+
+
+def test_inputs_that_went_wrong_for_others(shared_data) -> None:
+    pytest.importorskip("av")
+    folder = shared_data / "trials"
+    if not folder.is_dir():
+        pytest.skip("no such inputs")
+    assert len(read_audio(folder / "never-closed.wav", 16000)) == 16000
+    assert "cannot be decoded here" in sentence(lambda: read_audio(folder / "unknown-codec.wav", 16000))
+    assert abs(len(read_audio(folder / "rate-changes.aac", 16000)) / 16000 - 2.1) < 0.1
+    with pytest.warns(InputWarning, match="cancel each other"):
+        read_audio(folder / "opposite-polarity.wav", 16000)

@@ -79,11 +79,12 @@ def test_without_any_scorer_there_is_nothing_to_print(
 
     scorers = {name: weightless if name == "utmos" else absent for name in scores.METRICS}
     monkeypatch.setattr(scores, "_SCORERS", scorers)
+    monkeypatch.setattr(scores, "_version", lambda package: "2" if package == "torch" else None)
     for options in ([], ["--json"]):
         assert main(["evaluate", *files, *options]) == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert "pip install 'semaphone[metrics]' (there is no scorer: " in err
+        assert "pip install 'semaphone[metrics]' (no scorer is installed; " in err
         assert err.count("\n") == 1
 
 

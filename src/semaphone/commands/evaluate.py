@@ -55,11 +55,21 @@ def run(args: argparse.Namespace) -> int:
         language=args.language,
         max_delay_s=0.0 if args.no_align else 0.5,
     )
+    _check_scored(scores, metric_names(names))
     if args.json:
         print(json.dumps({"reference": args.reference, "degraded": args.degraded, **scores.to_json()}, indent=2))
     else:
         _print_table(scores, metric_names(names))
     return 0
+
+
+def _check_scored(scores: Scores, names: tuple[str, ...]) -> None:
+    """Raises MissingExtraError if there is no score because no scorer is installed."""
+    from semaphone.errors import COMPILED, MissingExtraError
+    from semaphone.metrics.scores import installed
+
+    if not any(getattr(scores, name) is not None or installed(name) for name in names):
+        raise MissingExtraError("Scoring", "metrics", f"no scorer is installed; {COMPILED}")
 
 
 def _print_table(scores: Scores, names: tuple[str, ...]) -> None:

@@ -112,6 +112,12 @@ def scorer_versions(names: Sequence[str]) -> dict[str, str]:
     return {package: found for package in packages if (found := _version(package)) is not None}
 
 
+def installed(name: str) -> bool:
+    """Whether the packages of a metric are here; one that has none of its own is not known before it is tried."""
+    own = [package for package in METRICS[name].packages if package != "torch"]
+    return bool(own) and all(_version(package) is not None for package in own)
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -136,13 +142,12 @@ def evaluate(
     `Scores`; `None` means all that are installed. `language` (ISO 639-1) is found by Whisper if not given. For
     `max_delay_s` and `same_timing` see `make_pair`.
     Raises InputError for what can't be compared at all, and MissingExtraError if a metric was *named* whose package
-    is absent, or if packages are absent and nothing could be scored.
+    is absent.
     """
     names = metric_names(metrics)
     pair = make_pair(reference, degraded, sample_rate, max_delay_s, same_timing)
     found: dict[str, Any] = {}
     notes: dict[str, str] = {}
-    absent: list[str] = []
 
     def attempt(name: str) -> dict[str, Any]:
         try:
@@ -150,15 +155,11 @@ def evaluate(
         except (NotScorable, MissingExtraError) as error:
             if isinstance(error, MissingExtraError) and metrics is not None:
                 raise
-            if isinstance(error, MissingExtraError):
-                absent.append(METRICS[name].title)
             notes[name] = str(error)
             return {}
 
     for name in names:
         found |= attempt(name)
-    if not found and absent:
-        raise MissingExtraError("Scoring", "metrics", f"there is no scorer: {', '.join(absent)} are not installed")
     return Scores(
         **found,
         seconds=len(pair.reference) / SCORING_RATE,

@@ -1,8 +1,8 @@
 """Where a training computes, and in which precision: `--device` and `--precision` of every trainer.
 
-device = find_device("auto")            # the first CUDA device if there is one, otherwise the CPU
-with autocast(device, bf16=True):
-    loss = model(batch)
+    device = find_device("auto")            # the first CUDA device if there is one, otherwise the CPU
+    with autocast(device, bf16=True):
+        loss = model(batch)
 """
 
 from __future__ import annotations
