@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semaphone.audio import AudioWriter, Resampler, chunks, probe, read_audio, read_blocks
+from semaphone.audio import AudioWriter, Resampler, _open_av, chunks, probe, read_audio, read_blocks
 from semaphone.errors import InputError, InputWarning
 
 
@@ -373,3 +373,11 @@ def test_inputs_that_went_wrong_for_others(shared_data) -> None:
     assert abs(len(read_audio(folder / "rate-changes.aac", 16000)) / 16000 - 2.1) < 0.1
     with pytest.warns(InputWarning, match="cancel each other"):
         read_audio(folder / "opposite-polarity.wav", 16000)
+
+
+def test_many_channels(tmp_path) -> None:
+    pytest.importorskip("av")
+    samples = np.repeat(tone(16000)[:, None], 12, 1)
+    soundfile.write(tmp_path / "a.caf", samples, 16000, "FLOAT", format="CAF")
+    blocks = [block for block, _ in _open_av(str(tmp_path / "a.caf")).blocks]
+    np.testing.assert_array_equal(np.concatenate(blocks), samples)

@@ -430,7 +430,7 @@ def _decodable(path: str, container: Any) -> Any:
 def _av_blocks(path: str, container: Any, stream: Any, opened: ExitStack) -> Iterator[tuple[Frames, int]]:
     import av
 
-    to_float, kind = av.AudioResampler(format="fltp"), None
+    to_float, kind = av.AudioResampler(format="flt"), None
     seconds = 0.0
     with opened:
         try:
@@ -438,10 +438,12 @@ def _av_blocks(path: str, container: Any, stream: Any, opened: ExitStack) -> Ite
                 for decoded in packet.decode():
                     found = (decoded.format.name, decoded.layout.name, decoded.sample_rate)
                     if found != kind:  # a resampler knows the first kind only; it holds nothing back
-                        to_float, kind = av.AudioResampler(format="fltp"), found
+                        to_float, kind = av.AudioResampler(format="flt"), found
                     for frame in to_float.resample(decoded):
                         seconds += frame.samples / frame.sample_rate
-                        yield frame.to_ndarray().T.astype(np.float32, copy=False), frame.sample_rate
+                        # Interleaved: of channels in planes of their own PyAV reads no more than eight.
+                        samples = frame.to_ndarray().reshape(frame.samples, -1)
+                        yield samples.astype(np.float32, copy=False), frame.sample_rate
         except (av.error.FFmpegError, ValueError) as error:
             raise InputError(f"{path} is damaged after {seconds:.1f} s.") from error
 

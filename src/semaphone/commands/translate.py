@@ -136,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
     """Translates one file."""
     from semaphone.audio import AudioWriter, read_blocks
 
+    _link.live_input(args.input)
     _link.check_outputs(args.input, speech=args.output, report=args.report, log=args.log)
     reading = _link.reading(args, args.input)
     chain = build_chain(args)
