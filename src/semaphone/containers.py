@@ -74,6 +74,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff\xe1", "a JPEG picture"),
     (b"\x7fELF", "a program"),
 )
+_MPEG = "an MP3 or AAC recording"
 _SURE = 4  # bytes of a magic that no other data begin with by chance
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 _SHORTEST_TEXT = 32  # bytes
@@ -88,7 +89,7 @@ def container_of(head: bytes) -> str | None:
     for offset, magic, name in _MAGICS:
         if (len(magic) >= _SURE or magic == b"ID3") and head.startswith(magic, offset):
             return name
-    return None
+    return _MPEG if _frames_follow(head) else None
 
 
 def not_raw(head: bytes) -> str | None:
@@ -100,7 +101,7 @@ def not_raw(head: bytes) -> str | None:
         if head.startswith(magic):
             return name
     if _frames_follow(head):
-        return "an MP3 or AAC recording"
+        return _MPEG
     if _syncs_follow(head):
         return "an AC-3 recording"
     if len(head) > 3 * _PACKET and all(head[i * _PACKET] == 0x47 for i in range(4)):
