@@ -10,8 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semaphone.audio import AudioWriter, Resampler, chunks, probe, read_audio, read_blocks
-from semaphone.errors import InputError
+from semaphone.audio import AudioWriter, Resampler, _open_av, chunks, probe, read_audio, read_blocks
+from semaphone.errors import InputError, InputWarning
 
 
 def tone(rate: int, seconds: float = 1.0, frequency: float = 440.0) -> np.ndarray:
@@ -166,9 +166,23 @@ def test_standard_input_is_raw_pcm(monkeypatch) -> None:
     stdin(monkeypatch, pcm.tobytes() + b"\x01")
     np.testing.assert_array_equal(read_audio("-", 8000, stdin_rate=8000), pcm.astype(np.float32) / 32768)
     stdin(monkeypatch, b"RIFF0000WAVE")
-    assert sentence(lambda: read_audio("-", 16000)).startswith("Standard input is an audio file")
+    assert sentence(lambda: read_audio("-", 16000)).startswith("Standard input is an audio file (a WAV recording)")
+    stdin(monkeypatch, b"{} words ".replace(b"{}", b"many") * 20)
+    assert sentence(lambda: read_audio("-", 16000)).startswith("Standard input is a text; it should be raw 16-bit PCM")
     stdin(monkeypatch, b"")
     assert sentence(lambda: read_audio("-", 16000)) == "standard input holds no samples."
+    stdin(monkeypatch, pcm.tobytes())
+    assert "sample rate of 99 Hz" in sentence(lambda: read_audio("-", 16000, stdin_rate=99))
+    monkeypatch.setattr(sys, "stdin", None)
+    assert sentence(lambda: read_audio("-", 16000)).startswith("Standard input is closed")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a notebook's"))
+    assert sentence(lambda: read_audio("-", 16000)).startswith("Standard input is closed, or is no stream of bytes")
+
+
+def test_standard_output_without_bytes_is_one_sentence(monkeypatch) -> None:
+    for stream in (None, io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert sentence(AudioWriter("-", 16000).__enter__).startswith("Standard output is closed")
 
 
 def test_standard_output_is_raw_pcm(capfdbinary) -> None:
@@ -217,3 +231,153 @@ def test_a_target_that_cannot_be_written(tmp_path) -> None:
     assert write("out.mp3") == "/out.mp3 should end in .wav or .flac, the formats that are written."
     assert write("x" * 300 + ".wav").endswith("cannot be written: File name too long.")
     assert os.listdir(tmp_path) == ["folder.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff", "au", "mp3"])
+def test_joined_recordings_of_any_rate_are_read_to_the_end(tmp_path, suffix) -> None:
+    pieces = []
+    for rate, channels in ((16000, 1), (44100, 2), (16000, 1)):
+        soundfile.write(tmp_path / f"a.{suffix}", np.repeat(tone(rate)[:, None], channels, 1), rate)
+        pieces.append((tmp_path / f"a.{suffix}").read_bytes())
+    (tmp_path / f"b.{suffix}").write_bytes(b"".join(pieces))
+    got = read_audio(tmp_path / f"b.{suffix}", 16000)
+    assert abs(len(got) - 48000) < 200
+    assert probe(tmp_path / f"b.{suffix}").seconds is None
+    for second in range(3):  # the right pitch everywhere
+        part = got[16000 * second + 4000 : 16000 * second + 12000]
+        assert abs(np.argmax(np.abs(np.fft.rfft(part))) * 2 - 440) <= 2
+
+
+def adts(rate: int) -> bytes:
+    av = pytest.importorskip("av")
+    out = io.BytesIO()
+    with av.open(out, "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(rate)[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for given in (frame, None):
+            container.mux(stream.encode(given))
+    return out.getvalue()
+
+
+def test_a_rate_that_changes_in_a_stream_keeps_time_and_pitch(tmp_path) -> None:
+    (tmp_path / "a.aac").write_bytes(adts(16000) + adts(44100))
+    got = read_audio(tmp_path / "a.aac", 16000)
+    assert abs(len(got) - 32000) < 4000
+    for part in (got[4000:12000], got[-12000:-4000]):
+        assert abs(np.argmax(np.abs(np.fft.rfft(part))) * 2 - 440) <= 2
+
+
+def test_a_recording_that_was_never_closed_is_read(tmp_path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = bytes(4)
+    (tmp_path / "b.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.wav", 16000), read_audio(tmp_path / "a.wav", 16000))
+    soundfile.write(tmp_path / "a.flac", tone(16000), 16000)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the number of samples: unknown, as an encoder leaves it that writes to a pipe
+    (tmp_path / "b.flac").write_bytes(data)
+    assert len(read_audio(tmp_path / "b.flac", 16000)) == 16000
+
+
+def test_tracks_that_cannot_be_decoded(tmp_path) -> None:
+    av = pytest.importorskip("av")
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[20:22] = b"\x34\x12"  # a codec that nobody knows
+    (tmp_path / "a.wav").write_bytes(data)
+    text = sentence(lambda: read_audio(tmp_path / "a.wav", 16000))
+    assert text.endswith("a.wav holds audio of a kind that cannot be decoded here.")
+    with av.open(str(tmp_path / "two.mka"), "w", format="matroska") as container:
+        streams = [container.add_stream("pcm_s16le", rate=rate, layout="mono") for rate in (16000, 8000)]
+        for stream in streams:
+            frame = av.AudioFrame.from_ndarray((tone(stream.rate) * 32767).astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate = stream.rate
+            for given in (frame, None):
+                container.mux(stream.encode(given))
+    whole = (tmp_path / "two.mka").read_bytes()
+    assert probe(tmp_path / "two.mka").sample_rate == 16000
+    (tmp_path / "two.mka").write_bytes(whole.replace(b"A_PCM", b"A_PCX", 1))
+    assert probe(tmp_path / "two.mka").sample_rate == 8000
+    assert len(read_audio(tmp_path / "two.mka", 8000)) == 8000
+
+
+def test_channels_that_cancel_are_told_and_one_can_be_taken(tmp_path, recwarn) -> None:
+    left = tone(16000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], 1), 16000, "FLOAT")
+    with pytest.warns(InputWarning, match="cancel each other"):
+        assert not read_audio(tmp_path / "a.wav", 16000).any()
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", 16000, channel=1), left)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", 16000, channel=2), -left)
+    text = sentence(lambda: read_audio(tmp_path / "a.wav", 16000, channel=3))
+    assert text.endswith("a.wav has 2 channels; there is no channel 3.")
+    recwarn.clear()
+    for other in (left, 0 * left, tone(16000, frequency=700)):
+        soundfile.write(tmp_path / "b.wav", np.stack([left, other], 1), 16000)
+        read_audio(tmp_path / "b.wav", 16000)
+    soundfile.write(tmp_path / "b.wav", np.zeros((1000, 2)), 16000)
+    read_audio(tmp_path / "b.wav", 16000)
+    assert not recwarn.list
+
+
+def test_names_that_are_no_text(tmp_path) -> None:
+    pytest.importorskip("av")
+    for suffix, data in ((b"wav", None), (b"aac", adts(16000))):
+        name = os.fsdecode(os.fsencode(tmp_path) + b"/na\xffme." + suffix)
+        try:
+            open(name, "wb").close()
+        except OSError:
+            pytest.skip("this file system takes only text as names")
+        if data is None:
+            with AudioWriter(name, 16000) as out:
+                out.write(tone(16000))
+        else:
+            with open(name, "wb") as file:
+                file.write(data)
+        assert abs(len(read_audio(name, 16000)) - 16000) < 3000
+    os.symlink("loop.wav", tmp_path / "loop.wav")
+    assert "loop.wav cannot be read: " in sentence(lambda: read_audio(tmp_path / "loop.wav", 16000))
+
+
+def test_the_decoder_of_mp3_says_nothing(tmp_path, capfd) -> None:
+    soundfile.write(tmp_path / "a.mp3", tone(16000), 16000)
+    data = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(b"ID3\x03\0\0\0\0\0\x14TIT2\0\0\0\x63\0\0" + bytes(10) + data[:-200] + bytes(600))
+    read_audio(tmp_path / "a.mp3", 16000)
+    assert capfd.readouterr().err == ""
+
+
+def test_packets_are_no_recording(tmp_path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"SPHN" + bytes(100))
+    assert "semaphone decode" in sentence(lambda: read_audio(tmp_path / "a.wav", 16000))
+    text = sentence(AudioWriter(tmp_path / "a.wav", 16000).__enter__)
+    assert "is not replaced by something else" in text
+
+
+def test_without_pyav_the_extra_that_brings_it_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0 ftypM4A " + bytes(100))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "pip install 'semaphone[formats]'" in sentence(lambda: read_audio(tmp_path / "a.m4a", 16000))
+
+
+def test_inputs_that_went_wrong_for_others(shared_data) -> None:
+    pytest.importorskip("av")
+    folder = shared_data / "trials"
+    if not folder.is_dir():
+        pytest.skip("no such inputs")
+    assert len(read_audio(folder / "never-closed.wav", 16000)) == 16000
+    assert "cannot be decoded here" in sentence(lambda: read_audio(folder / "unknown-codec.wav", 16000))
+    assert abs(len(read_audio(folder / "rate-changes.aac", 16000)) / 16000 - 2.1) < 0.1
+    with pytest.warns(InputWarning, match="cancel each other"):
+        read_audio(folder / "opposite-polarity.wav", 16000)
+
+
+def test_many_channels(tmp_path) -> None:
+    pytest.importorskip("av")
+    samples = np.repeat(tone(16000)[:, None], 12, 1)
+    soundfile.write(tmp_path / "a.caf", samples, 16000, "FLOAT", format="CAF")
+    blocks = [block for block, _ in _open_av(str(tmp_path / "a.caf")).blocks]
+    np.testing.assert_array_equal(np.concatenate(blocks), samples)

@@ -10,8 +10,20 @@ class InputError(SemaphoneError):
 
 
 class MissingExtraError(SemaphoneError):
-    """An optional dependency is absent; the text names the extra that installs it."""
+    """An optional dependency is absent; the text names the extra that installs it.
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional part: pip install 'semaphone[{extra}]'")
+    `note` is what else has to be known, such as that a package is compiled when it is installed.
+    """
+
+    def __init__(self, what: str, extra: str, note: str = "") -> None:
+        super().__init__(
+            f"{what} needs an optional part: pip install 'semaphone[{extra}]'" + (f" ({note})" if note else "")
+        )
         self.extra = extra
+
+
+COMPILED = "pesq and pyworld are compiled when they are installed, so a C++ compiler is needed"  # of `metrics`
+
+
+class InputWarning(UserWarning):
+    """Something from outside that is probably not what was meant; the command line prints it and goes on."""

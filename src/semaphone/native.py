@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
 def quiet_native_log() -> Iterator[None]:
-    """Within it, what native code writes to standard error goes nowhere: LiteRT greets everybody who loads a model."""
-    try:
-        descriptor = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # a captured or closed stderr
-        descriptor = 2
+    """Within it, what native code writes to standard error goes nowhere: LiteRT greets everybody who loads a model,
+    and the decoder of MP3 has notes on most files.
+    """
+    descriptor = 2  # native code knows no other one, whatever has taken the place of Python's stream
     try:
         saved = os.dup(descriptor)
     except OSError:
         yield
         return
-    sys.stderr.flush()
+    with suppress(AttributeError, OSError, ValueError):  # a captured or closed stream
+        sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, descriptor)

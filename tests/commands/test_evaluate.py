@@ -10,6 +10,9 @@ import pytest
 import soundfile
 
 from semaphone.cli import main
+from semaphone.errors import COMPILED, MissingExtraError
+from semaphone.metrics import scores
+from semaphone.metrics.pair import NotScorable
 
 pytest.importorskip("pystoi")
 
@@ -63,3 +66,31 @@ def test_a_missing_file_is_one_sentence(files: tuple[str, str], capsys: pytest.C
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "does not exist" in err
+
+
+def test_without_any_scorer_there_is_nothing_to_print(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> dict[str, object]:
+        raise MissingExtraError("This metric", "metrics")
+
+    def weightless(*_: object) -> dict[str, object]:
+        raise NotScorable("its weights are not in the local hub cache")
+
+    scorers = {name: weightless if name == "utmos" else absent for name in scores.METRICS}
+    monkeypatch.setattr(scores, "_SCORERS", scorers)
+    monkeypatch.setattr(scores, "_version", lambda package: "2" if package == "torch" else None)
+    for options in ([], ["--json"]):
+        assert main(["evaluate", *files, *options]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "pip install 'semaphone[metrics]' (no scorer is installed; " in err
+        assert err.count("\n") == 1
+
+
+def test_what_has_to_be_compiled_is_said() -> None:
+    text = str(MissingExtraError("PESQ", "metrics", COMPILED))
+    assert text == (
+        "PESQ needs an optional part: pip install 'semaphone[metrics]' "
+        "(pesq and pyworld are compiled when they are installed, so a C++ compiler is needed)"
+    )

@@ -1,6 +1,7 @@
 """transmit, encode, decode and models as a person would call them, with good input and bad."""
 
 import gc
+import io
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from semaphone.codec.nano_weights import save_nano
 from semaphone.commands import _link
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel, save
 from semaphone.packet.sph import SphReader
+from semaphone.packet.sph_header import serialize_header
 
 
 @pytest.fixture(scope="module")
@@ -187,16 +189,158 @@ def test_input_and_output_must_differ(wav, weights, capsys):
 def test_damaged_files(tmp_path, wav, weights, capsys, rng):
     stored, out = tmp_path / "a.sph", tmp_path / "out.wav"
     assert main(["encode", wav, str(stored), "--codec", weights]) == 0
-    good = stored.read_bytes()
+    assert main(["decode", str(stored), str(out), "--codec", weights]) == 0
+    good, sound = stored.read_bytes(), soundfile.read(out)[0]
+    out.unlink()
     broken = tmp_path / "broken.sph"
-    for _ in range(30):
+    with SphReader(stored) as reader:
+        header = len(serialize_header(reader.header))
+    for place in (*rng.integers(0, header, 5), *rng.integers(header, len(good) - 13, 15)):
         data = bytearray(good)
-        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        data[place] ^= 1 << int(rng.integers(8))
         broken.write_bytes(bytes(data))
-        fails(capsys, ["decode", str(broken), str(out), "--codec", weights])
-        broken.write_bytes(good[: rng.integers(len(good))])
-        fails(capsys, ["decode", str(broken), str(out), "--codec", weights])
+        arguments = ["decode", str(broken), str(out), "--codec", weights]
+        if place < header:  # nobody can know what it is
+            fails(capsys, arguments)
+            assert not out.exists()
+            continue
+        assert main(arguments) == 0
+        warning = capsys.readouterr().err
+        assert warning == f"semaphone: warning: {broken} is damaged at 1 place; the packets there count as lost.\n"
+        heard = soundfile.read(out)[0]
+        assert len(heard) == len(sound) == 20_000
+        if place > len(good) // 2 + header:
+            assert (heard[:5000] == sound[:5000]).all()  # nothing moves
+        out.unlink()
+
+
+def test_a_file_cut_short_gives_what_is_there(tmp_path, wav, weights, capsys):
+    stored, out = tmp_path / "a.sph", tmp_path / "out.wav"
+    assert main(["encode", wav, str(stored), "--codec", weights]) == 0
+    good = stored.read_bytes()
+    for size in (len(good) - 1, len(good) - 100):
+        stored.write_bytes(good[:size])
+        assert main(["decode", str(stored), str(out), "--codec", weights]) == 0
+        assert "is cut short" in capsys.readouterr().err
+        assert soundfile.info(out).frames == 20_000
+    out.unlink()
+    for size in (0, 3, 30, 70):
+        stored.write_bytes(good[:size])
+        fails(capsys, ["decode", str(stored), str(out), "--codec", weights])
         assert not out.exists()
+
+
+def test_one_wrong_bit_of_a_real_file(tmp_path, shared_data, capsys):
+    file = shared_data / "trials" / "one-bit.sph"
+    if not file.is_file():
+        pytest.skip("no such file")
+    assert main(["decode", str(file), str(tmp_path / "out.wav")]) == 0
+    assert "is damaged at 1 place" in capsys.readouterr().err
+    assert soundfile.info(tmp_path / "out.wav").frames == 48_000
+
+
+def test_a_recording_is_not_replaced_by_something_else(tmp_path, wav, weights, capsys):
+    other = tmp_path / "b.wav"
+    soundfile.write(other, np.zeros(100), 16000)
+    nist = tmp_path / "speech.sph"
+    soundfile.write(nist, np.zeros(100), 16000, format="NIST")
+    hidden = tmp_path / "speech"
+    soundfile.write(hidden, np.zeros(100), 16000, format="FLAC")
+    before = {file: file.read_bytes() for file in (other, nist, hidden)}
+    out = str(tmp_path / "out.wav")
+    for arguments in (
+        ["encode", wav, str(other)],
+        ["encode", wav, str(nist)],
+        ["encode", wav, str(hidden)],
+        ["transmit", wav, out, "--report", str(other)],
+        ["transmit", wav, out, "--report", str(hidden)],
+        ["transmit", wav, out, "--plot", str(other)],
+    ):
+        fails(capsys, [*arguments, "--codec", weights])
+    assert {file: file.read_bytes() for file in before} == before
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_targets_are_checked_before_the_work(tmp_path, wav, capsys):
+    """No codec of this name is there: what is wrong with a target is found before it is looked for."""
+    protected = tmp_path / "protected.json"
+    protected.write_text("{}")
+    protected.chmod(0o444)
+    out, none = str(tmp_path / "out.wav"), ["--codec", "none.safetensors"]
+    for options, sentence in (
+        (["--report", "/nowhere/report.json"], "/nowhere/report.json cannot be written"),
+        (["--plot", "/nowhere/plot.png"], "/nowhere/plot.png cannot be written"),
+        (["--report", str(protected)], "is write-protected"),
+        (["--report", str(tmp_path)], "is a folder"),
+        (["--report", str(tmp_path / ".." / tmp_path.name / "out.json"), "--plot", "x.wav"], "should end in .png"),
+    ):
+        assert sentence in fails(capsys, ["transmit", wav, out, *options, *none])
+    assert "cannot be written" in fails(capsys, ["encode", wav, "/nowhere/a.sph", *none])
+    assert "cannot be written" in fails(capsys, ["decode", wav, "/nowhere/a.wav", *none])
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["in put.wav", "protected.json"]
+
+
+def test_one_file_in_several_spellings(tmp_path, wav, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.wav").symlink_to(wav)
+    (tmp_path / "again.wav").hardlink_to(wav)
+    before = (tmp_path / "in put.wav").read_bytes()
+    for arguments in (
+        ["transmit", "in put.wav", "./in put.wav"],
+        ["transmit", wav, "link.wav"],
+        ["transmit", wav, "again.wav"],
+        ["transmit", wav, "out.wav", "--report", "./out.wav"],
+        ["transmit", wav, "out.wav", "--report", "a", "--plot", f"../{tmp_path.name}/a"],
+    ):
+        assert "named twice" in fails(capsys, [*arguments, "--codec", weights])
+    assert (tmp_path / "in put.wav").read_bytes() == before
+    call = ["call", "--listen", ":1", "--plain", "--codec", weights]
+    for more in (
+        ["--in", "link.wav", "--out", "in put.wav"],
+        ["--in", "none", "--out", "a.wav", "--report", "./a.wav"],
+    ):
+        assert "named twice" in fails(capsys, [*call, *more])
+    assert "cannot be written" in fails(capsys, [*call, "--in", "none", "--out", "none", "--report", "/nowhere/r.json"])
+
+
+def test_a_stream_of_another_kind_of_codec_loads_nothing(tmp_path, wav, weights, capsys, monkeypatch):
+    stored = tmp_path / "a.sph"
+    assert main(["encode", wav, str(stored), "--codec", weights]) == 0
+
+    def load(spec):
+        raise AssertionError(spec)
+
+    monkeypatch.setattr("semaphone.codec.registry.load_codec", load)
+    for spec in ("mimi", "mimi:somewhere"):
+        text = fails(capsys, ["decode", str(stored), str(tmp_path / "out.wav"), "--codec", spec])
+        assert "was made with the codec nano, not mimi" in text
+
+
+def test_one_channel_is_taken(tmp_path, weights, capsys):
+    source, out = tmp_path / "in.wav", tmp_path / "out.sph"
+    left = 0.3 * np.sin(np.arange(8000) * 0.2)
+    soundfile.write(source, np.stack([left, -left], 1), 16000)
+    sizes = {}
+    for mix in ("mean", "left", "right", "2"):
+        assert main(["encode", str(source), str(out), "--codec", weights, "--mix", mix]) == 0
+        assert ("cancel each other" in capsys.readouterr().err) == (mix == "mean")
+        sizes[mix] = out.read_bytes()
+    assert sizes["right"] == sizes["2"] != sizes["left"]
+    assert "no channel 3" in fails(capsys, ["encode", str(source), str(out), "--codec", weights, "--mix", "3"])
+    assert "--mix" in fails(capsys, ["encode", str(source), str(out), "--codec", weights, "--mix", "0"])
+
+
+def test_the_rate_of_raw_samples(tmp_path, weights, capsys, monkeypatch):
+    pcm = (3000 * np.sin(np.arange(8000) * 0.2)).astype("<i2").tobytes()
+    for rate, frames in (("8000", 16_000), ("32000", 4000)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(pcm)))
+        arguments = ["transmit", "-", str(tmp_path / "out.wav"), "--codec", weights, "--stdin-rate", rate]
+        assert main(arguments) == 0
+        assert soundfile.info(tmp_path / "out.wav").frames == frames
+    assert "goes with -" in fails(capsys, ["encode", str(tmp_path / "out.wav"), "a.sph", "--stdin-rate", "8000"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ID3" + pcm)))
+    assert "an MP3 recording" in fails(capsys, ["encode", "-", str(tmp_path / "a.sph"), "--codec", weights])
+    assert not (tmp_path / "a.sph").exists()
 
 
 def test_a_file_of_another_codec_is_refused(tmp_path, wav, weights, capsys):

@@ -6,8 +6,10 @@ import argparse
 
 import numpy as np
 import pytest
+import soundfile
 
 from semaphone.cli import build_parser, main
+from semaphone.commands import translate
 from semaphone.commands._train_translation import accept_negative_ranges
 from semaphone.commands.translate import segmenter_config
 from semaphone.errors import InputError
@@ -113,3 +115,26 @@ def test_ranges_may_start_with_a_minus():
         ["train", "channel-code", "--data", "a", "--work", "b", "--out", "c", "--fading", "rayleigh", "--snr", "-11:19"]
     )
     assert args.snr == "-11:19"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        (["a.wav"], "a.wav is named twice"),
+        (["./a.wav"], "./a.wav is named twice"),
+        (["b.wav", "--report", "./b.wav"], "b.wav is named twice"),
+        (["b.wav", "--report", "/nowhere/r.json"], "/nowhere/r.json cannot be written"),
+        (["b.wav", "--report", "c.wav"], "c.wav should end in .json"),
+        (["b.wav", "--log", "c.wav"], "c.wav should end in .jsonl"),
+        (["b.mp3"], "b.mp3 should end in .wav or .flac"),
+    ],
+)
+def test_outputs_are_checked_before_any_model_is_loaded(tmp_path, monkeypatch, capsys, outputs, sentence):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(translate, "build_chain", lambda args: pytest.fail("a model was loaded"))
+    soundfile.write("a.wav", np.zeros(100), 16000)
+    before = (tmp_path / "a.wav").read_bytes()
+    assert main(["translate", "a.wav", *outputs]) == 2
+    assert sentence in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
+    assert (tmp_path / "a.wav").read_bytes() == before

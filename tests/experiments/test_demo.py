@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import soundfile
 from tests.codec.tiny import tiny_model
@@ -48,3 +49,12 @@ def test_the_page_has_a_player_for_every_row():
     assert page.count("<audio") == 3
     assert "A &amp; B" in page
     assert "–" in page
+
+
+def test_its_own_recordings_are_no_input(tmp_path, capsys):
+    for name in ("original.wav", "opus-30.wav"):
+        soundfile.write(tmp_path / name, np.zeros(1600), 16000)
+        before = (tmp_path / name).read_bytes()
+        assert main(["demo", "--input", str(tmp_path / name), "--out", str(tmp_path / "." / "x" / "..")]) == 2
+        assert "would be written anew" in capsys.readouterr().err
+        assert (tmp_path / name).read_bytes() == before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 from dataclasses import replace
@@ -178,6 +179,90 @@ def test_exact_texts(tmp_path) -> None:
     assert sentence(tmp_path / "none.sph") == "none.sph cannot be read: No such file or directory."
     (tmp_path / "folder").mkdir()
     assert sentence(tmp_path / "folder") == "folder is a folder, not an .sph file."
+
+
+def mended(path) -> tuple[list[SphRecord], SphReader]:
+    with SphReader(path, mend=True) as stream:
+        return list(stream), stream
+
+
+# Gaps and payloads of several lengths, as a file with pauses has them.
+MANY = [
+    SphRecord(sequence, bytes((sequence + i) % 256 for i in range(length)))
+    for sequence, length in ((0, 20), (1, 22), (2, 7), (90, 24), (91, 1), (92, 21), (95, 20), (96, 20))
+]
+
+
+def test_a_wrong_bit_costs_one_packet(tmp_path) -> None:
+    whole = write(tmp_path / "a.sph", MANY)
+    start, end = len(serialize_header(HEADER)), len(whole) - 13
+    path = tmp_path / "b.sph"
+    for position in range(8 * start, 8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        found, stream = mended(path)
+        if position >= 8 * end:
+            assert (found, stream.cut, stream.num_samples) == (MANY, True, 2560)
+        else:
+            assert len(found) == len(MANY) - 1, position
+            assert [record for record in found if record not in MANY] == []
+            assert not stream.cut
+        assert stream.damaged == 1
+
+
+def test_bursts_of_damage_leave_the_rest_where_it_was(tmp_path, rng) -> None:
+    records = [SphRecord(i, rng.bytes(20)) for i in range(60)]
+    whole = write(tmp_path / "a.sph", records)
+    start = len(serialize_header(HEADER))
+    for length in (2, 10, 26, 60, 200):
+        for _ in range(20):
+            damaged = bytearray(whole)
+            place = int(rng.integers(start, len(whole) - 40 - length))
+            damaged[place : place + length] = rng.bytes(length)
+            (tmp_path / "b.sph").write_bytes(damaged)
+            found, stream = mended(tmp_path / "b.sph")
+            assert len(found) >= 60 - length / 26 - 2
+            assert [record for record in found if record not in records] == []
+            assert stream.num_samples == 2560
+
+
+def test_bytes_that_are_gone_or_too_many(tmp_path, rng) -> None:
+    records = [SphRecord(i, rng.bytes(20)) for i in range(60)]
+    whole = write(tmp_path / "a.sph", records)
+    start = len(serialize_header(HEADER))
+    for length in (1, 7, 26, 100):
+        place = int(rng.integers(start + 30, len(whole) - 200))
+        for damaged in (whole[:place] + whole[place + length :], whole[:place] + rng.bytes(length) + whole[place:]):
+            (tmp_path / "b.sph").write_bytes(damaged)
+            found, _ = mended(tmp_path / "b.sph")
+            assert len({record.payload for record in records} & {record.payload for record in found}) >= 54
+            assert all(a.sequence < b.sequence for a, b in itertools.pairwise(found))
+
+
+def test_a_cut_file_gives_what_is_there(tmp_path) -> None:
+    whole = write(tmp_path / "a.sph", MANY)
+    start = len(serialize_header(HEADER))
+    path = tmp_path / "b.sph"
+    for size in range(start, len(whole)):
+        path.write_bytes(whole[:size])
+        if size < start + 26:
+            with pytest.raises(PacketError, match="nothing behind its header is sound"):
+                mended(path)
+            continue
+        found, stream = mended(path)
+        assert found == MANY[: len(found)]
+        assert stream.cut
+    assert len(found) == len(MANY)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=300))
+def test_garbage_is_not_mended(tmp_path_factory, data) -> None:
+    path = tmp_path_factory.getbasetemp() / "garbage.sph"
+    path.write_bytes(serialize_header(HEADER) + data)
+    with pytest.raises(PacketError):
+        mended(path)
 
 
 @settings(max_examples=200)

@@ -26,6 +26,7 @@ from semaphone.codec.layers import CausalConv, Chain, ConvNeXt, Linear, Pointwis
 from semaphone.codec.products import Range, keeps_half
 from semaphone.codec.quantizer import SplitQuantizer
 from semaphone.codec.source import CausalSpectrum, HarmonicSource
+from semaphone.computing import OneCore
 
 HOP = 160  # samples of 10 ms
 FRAMES = 8  # 10 ms frames of a chunk
@@ -244,9 +245,10 @@ class NanoCodec:
         """See `Codec.encode`."""
         if speech.ndim != 2 or speech.shape[1] % self.info.chunk_samples or not speech.shape[1]:
             raise ValueError(f"speech must be [B, T * {self.info.chunk_samples}], not {tuple(speech.shape)}")
-        latents, state = self.model.encoder(speech, state)
-        # All of them: the best first ones depend on those that follow, and a prefix shall not depend on its length.
-        tokens = self.model.quantizer.encode(latents, paths=self.settings.paths)[:, :num_codebooks]
+        with OneCore(speech.shape[0]):
+            latents, state = self.model.encoder(speech, state)
+            # All of them: the best first ones depend on those that follow, and a prefix shall not depend on its length.
+            tokens = self.model.quantizer.encode(latents, paths=self.settings.paths)[:, :num_codebooks]
         return Encoded(tokens, latents.transpose(1, 2), state)
 
     @torch.inference_mode()
@@ -256,6 +258,7 @@ class NanoCodec:
         """See `Codec.decode`."""
         if tokens.ndim != 3 or not 1 <= tokens.shape[1] <= self.info.num_codebooks or not tokens.shape[2]:
             raise ValueError(f"tokens must be [B, K, T] with 1 <= K <= {self.info.num_codebooks}")
-        summed = self.model.quantizer.entries(tokens, weight, entries)
-        rendered = self.model.decoder(self.model.quantizer.latents(summed), summed, state)
+        with OneCore(tokens.shape[0]):
+            summed = self.model.quantizer.entries(tokens, weight, entries)
+            rendered = self.model.decoder(self.model.quantizer.latents(summed), summed, state)
         return Decoded(rendered.speech, rendered.state)

@@ -18,6 +18,13 @@ def nano_file(spec: str) -> Path | None:
     return Path(spec) if spec.endswith(".safetensors") else None
 
 
+def kind_of(spec: str) -> str | None:
+    """The name that the codec of a `load_codec` name carries in its tokens, if the name is known."""
+    if nano_file(spec) is not None:
+        return "nano"
+    return "mimi" if spec.partition(":")[0] == "mimi" else None
+
+
 def load_codec(spec: str = "nano") -> Codec:
     """`nano`, `mimi`, `mimi:FOLDER-OR-HUB-ID` or a path ending in .safetensors → a codec.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semaphone.errors import InputError
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from semaphone.codec.base import Codec, CodecInfo
     from semaphone.controller.base import Controller
     from semaphone.controller.registry import ControllerSpec
+    from semaphone.files import Holds
     from semaphone.packet.format import PacketFormat
     from semaphone.recovery.base import Recovery
 
@@ -40,6 +43,49 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
     return value
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """How the recording is read."""
+    parser.add_argument(
+        "--mix",
+        type=mix,
+        default="mean",
+        metavar="N",
+        help="which of several channels: mean of all (default), left, right, or its number from 1 on",
+    )
+    parser.add_argument("--stdin-rate", type=whole, metavar="HZ", help="sample rate of raw PCM on standard input")
+
+
+def mix(text: str) -> str | int:
+    """A channel of an option."""
+    named: dict[str, str | int] = {"mean": "mean", "left": 1, "right": 2}
+    if text in named:
+        return named[text]
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 999 and len(text) < 4):
+        raise argparse.ArgumentTypeError(f"{text!r} is not mean, left, right or the number of a channel from 1 on")
+    return int(text)
+
+
+def reading(args: argparse.Namespace, *inputs: str, stdin_rate: int = 16000) -> dict[str, Any]:
+    """What the options of `add_input_options` mean to `read_blocks` and `read_audio`.
+
+    Raises InputError if a rate is given where nothing has to be told.
+    """
+    if args.stdin_rate is not None and "-" not in inputs:
+        raise InputError("--stdin-rate goes with - as input: a file says itself what its rate is.")
+    rate = stdin_rate if args.stdin_rate is None else args.stdin_rate
+    return {"stdin_rate": rate, "channel": None if args.mix == "mean" else args.mix}
+
+
+def live_input(*inputs: str) -> None:
+    """Where input is standard input without an end of its own, a signal ends it from now on, and not the command."""
+    import sys
+
+    from semaphone.streams import standard_input
+
+    if "-" in inputs and sys.stdin is not None:
+        standard_input()
 
 
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
@@ -143,8 +189,8 @@ def sender(
 def one_thread() -> None:
     """Models as small as ours run faster on one core than on two that wait for each other at every layer.
 
-    And silence makes denormal numbers, which make a core several times slower: they become zeros. Both hold for the
-    whole process, which is why a command asks for them and not the codec.
+    And silence makes denormal numbers, which make a core several times slower: they become zeros. A model sees to both
+    while it computes (computing.py); here they hold for the whole process, so that nothing has to be set back.
     """
     import torch
 
@@ -200,22 +246,68 @@ def recovery_of(args: argparse.Namespace, info: CodecInfo) -> Recovery:
 
 def suffix(path: str) -> str:
     """The ending of a file name, in small letters and without its dot."""
-    from pathlib import Path
-
     return Path(path).suffix[1:].lower()
 
 
-def check_targets(source: str, *targets: str | None) -> None:
-    """Raises InputError if two targets, or a target and the source, are the same file."""
-    from pathlib import Path
+# What a command writes: the suffixes that it may have, and what `replacing` is to spare.
+_OUTPUTS: dict[str, tuple[tuple[str, ...], Holds]] = {
+    "speech": ((".wav", ".flac"), "audio"),
+    "stream": ((".sph", ""), "stream"),
+    "report": ((".json", ""), "other"),
+    "log": ((".jsonl", ".json", ".log", ".txt", ""), "other"),
+    "picture": ((".png", ".svg", ".pdf"), "other"),
+}
 
-    seen = {Path(source).resolve()} if source != "-" else set()
-    for target in targets:
-        if target is None or target == "-" or (Path(target).exists() and not Path(target).is_file()):
+
+def check_outputs(source: str | None, **outputs: str | Path | None) -> None:
+    """Raises InputError for outputs that will not be written as asked: before anything else is done.
+
+    They are named by what they are: `speech`, `stream`, `report`, `log`, `picture`. Each must have a suffix of its
+    kind and be writable, must not be a recording that something else would replace, and no file may be named twice.
+    """
+    from semaphone.files import check_target
+
+    check_targets(source, *outputs.values())
+    for kind, path in outputs.items():
+        if path is None or str(path) == "-" or _is_device(path):
             continue
-        if Path(target).resolve() in seen:
+        suffixes, holds = _OUTPUTS[kind]
+        if Path(path).suffix.lower() not in suffixes:
+            named = [suffix for suffix in suffixes if suffix]
+            raise InputError(f"{path} should end in {' or '.join(named)}, as a {kind} does.")
+        check_target(path, holds)
+
+
+def check_targets(source: str | Path | None, *targets: str | Path | None) -> None:
+    """Raises InputError if two targets, or a target and the source, are the same file, however they are written."""
+    seen = set() if source is None or str(source) == "-" else _identities(source)
+    for target in targets:
+        if target is None or str(target) == "-" or _is_device(target):
+            continue
+        if seen & _identities(target):
             raise InputError(f"{target} is named twice; input and outputs must be different files.")
-        seen.add(Path(target).resolve())
+        seen |= _identities(target)
+
+
+def _is_device(path: str | Path) -> bool:
+    """A device or pipe takes what it is given, several times, too."""
+    import stat
+
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _identities(path: str | Path) -> set[object]:
+    """What tells a file from others: where it is, and, if it exists, its number on its disk."""
+    found: set[object] = {os.path.realpath(path)}
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return found
+    return found | {(status.st_dev, status.st_ino)}
 
 
 def check_picture(path: str | None) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from semaphone import stopping
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -36,6 +38,7 @@ def counted(blocks: Iterable[Samples], bar: Progress, task: TaskID) -> Iterator[
     """Passes blocks on and moves the bar by their samples."""
     for block in blocks:
         yield block
+        stopping.check()
         bar.advance(task, len(block))
 
 

@@ -66,9 +66,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.new_key} is the key; bring a copy to the other end by a way that nobody else can read.")
         return 0
     options = _options(args)
-    for target in (args.output, args.report):
-        if target is not None and target == args.input and target not in ("-", "none"):
-            raise InputError(f"{target} is named twice; input and outputs must be different files.")
+    _link.check_outputs(
+        None if args.input in ("none", "microphone") else args.input,
+        speech=None if args.output in ("none", "loudspeaker") else args.output,
+        report=args.report,
+    )
     report = _talk(args, options)
     if args.report is not None:
         import json

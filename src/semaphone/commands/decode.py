@@ -22,13 +22,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Decode block by block."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import AudioWriter
     from semaphone.commands._progress import counted, progress
-    from semaphone.link.stored import check_header, decode
+    from semaphone.link.stored import check_header, check_name, decode
     from semaphone.packet.sph import SphReader
 
-    _link.check_targets(args.input, args.output)
-    with SphReader(args.input) as reader:
+    _link.check_outputs(args.input, speech=args.output)
+    with SphReader(args.input, mend=True) as reader:
+        check_name(reader.header, args.codec)
         codec = _link.codec_of(args)
         info = codec.info
         check_header(reader.header, info)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semaphone.commands import _link
+from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     from semaphone.experiments.demo import Row
@@ -37,14 +40,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Speak or read, send, score, show."""
-    from pathlib import Path
-
     from rich.console import Console
 
     from semaphone.audio import read_audio
     from semaphone.controller.registry import ControllerSpec
     from semaphone.experiments.demo import RATE, TEXT, Demo, run_demo, spoken
 
+    if args.input is not None:
+        _check_input(Path(args.input), Path(args.out))
     _link.one_thread()
     console = Console(stderr=True)
     with console.status("speaking") as status:
@@ -63,6 +66,15 @@ def run(args: argparse.Namespace) -> int:
     _print(rows)
     print(f"Listen: {Path(args.out) / 'index.html'} or the .wav files beside it; the picture is link.png")
     return 0
+
+
+def _check_input(source: Path, out: Path) -> None:
+    """Raises InputError if the recording is one that a demonstration writes into this folder."""
+    from semaphone.experiments.demo import WRITTEN
+
+    named = any(source.match(pattern) for pattern in WRITTEN)
+    if named and os.path.realpath(source.parent) == os.path.realpath(out):
+        raise InputError(f"{source} would be written anew; name another folder with --out.")
 
 
 def _print(rows: list[Row]) -> None:

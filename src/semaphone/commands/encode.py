@@ -14,6 +14,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("input", metavar="IN", help="the recording (- is raw 16-bit PCM at the codec's rate)")
     parser.add_argument("output", metavar="OUT", help="the .sph file (- is standard output)")
+    _link.add_input_options(parser)
     _link.add_sender_options(parser)
     parser.add_argument(
         "--expect-loss", type=_link.share, default=0.0, metavar="P", help="loss rate that the packets will meet"
@@ -23,17 +24,21 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Encode and say how small it became."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import probe, read_blocks
     from semaphone.commands._progress import counted, progress
     from semaphone.link.stored import encode
     from semaphone.link.talk import Length
     from semaphone.packet.sph import SphHeader, SphWriter
 
-    _link.check_targets(args.input, args.output)
+    _link.check_outputs(args.input, stream=args.output)
+    options = _link.reading(args, args.input)
     codec = _link.codec_of(args)
     info = codec.info
     controller, form, dtx = _link.sender(args, info)
-    blocks = read_blocks(args.input, info.sample_rate, stdin_rate=info.sample_rate)
+    if args.stdin_rate is None:
+        options["stdin_rate"] = info.sample_rate
+    blocks = read_blocks(args.input, info.sample_rate, **options)
     seconds = None if args.input == "-" else probe(args.input).seconds
     length, size = Length(), 0
     header = SphHeader(info.name, info.fingerprint, info.sample_rate, form)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from semaphone.commands import _link
+
 if TYPE_CHECKING:
     from semaphone.metrics.scores import Scores
 
@@ -23,6 +25,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--text", help="what is said in the original (default: what Whisper hears there)")
     parser.add_argument("--language", metavar="CODE", help="language of the speech, as en or fr (default: find it)")
     parser.add_argument("--metrics", metavar="LIST", help="comma-separated names, such as visqol,plcmos,wer")
+    _link.add_input_options(parser)
     parser.add_argument(
         "--no-align", action="store_true", help="compare sample by sample, without taking out a delay first"
     )
@@ -34,25 +37,39 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from semaphone.audio import read_audio
+    from semaphone.errors import InputError
     from semaphone.metrics.pair import SCORING_RATE
     from semaphone.metrics.scores import evaluate, metric_names
 
     names = None if args.metrics is None else [name.strip() for name in args.metrics.split(",") if name.strip()]
     metric_names(names)  # a wrong name is said before anything is read
+    if args.reference == args.degraded == "-":
+        raise InputError("Standard input can be one of the two recordings, not both.")
+    options = _link.reading(args, args.reference, args.degraded)
     scores = evaluate(
-        read_audio(args.reference, SCORING_RATE),
-        read_audio(args.degraded, SCORING_RATE),
+        read_audio(args.reference, SCORING_RATE, **options),
+        read_audio(args.degraded, SCORING_RATE, **options),
         SCORING_RATE,
         text=args.text,
         metrics=names,
         language=args.language,
         max_delay_s=0.0 if args.no_align else 0.5,
     )
+    _check_scored(scores, metric_names(names))
     if args.json:
         print(json.dumps({"reference": args.reference, "degraded": args.degraded, **scores.to_json()}, indent=2))
     else:
         _print_table(scores, metric_names(names))
     return 0
+
+
+def _check_scored(scores: Scores, names: tuple[str, ...]) -> None:
+    """Raises MissingExtraError if there is no score because no scorer is installed."""
+    from semaphone.errors import COMPILED, MissingExtraError
+    from semaphone.metrics.scores import installed
+
+    if not any(getattr(scores, name) is not None or installed(name) for name in names):
+        raise MissingExtraError("Scoring", "metrics", f"no scorer is installed; {COMPILED}")
 
 
 def _print_table(scores: Scores, names: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semaphone.commands import _link
 from semaphone.files import write_whole
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("translate", help="translate speech across a noisy radio channel")
     parser.add_argument("input", help="speech, any audio file")
     parser.add_argument("output", help="translated speech, .wav or .flac")
+    _link.add_input_options(parser)
     add_talk_options(parser)
     add_doubt(parser)
     add_radio_options(parser)
@@ -134,8 +136,11 @@ def run(args: argparse.Namespace) -> int:
     """Translates one file."""
     from semaphone.audio import AudioWriter, read_blocks
 
+    _link.live_input(args.input)
+    _link.check_outputs(args.input, speech=args.output, report=args.report, log=args.log)
+    reading = _link.reading(args, args.input)
     chain = build_chain(args)
-    blocks: Iterator[Any] = read_blocks(args.input, 16_000)
+    blocks: Iterator[Any] = read_blocks(args.input, 16_000, **reading)
     with AudioWriter(args.output, chain.model.info.sample_rate) as writer:
         talk = chain.run(blocks, args.seed)
         writer.write(talk.speech)

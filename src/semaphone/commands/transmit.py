@@ -26,6 +26,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("input", metavar="IN", help="the recording (WAV, FLAC, Ogg, MP3 ...; - is raw 16 kHz PCM)")
     parser.add_argument("output", metavar="OUT", help="what arrives (.wav or .flac; - is raw PCM)")
     parser.add_argument("--channel", default="none", help="what is lost (default none); see below")
+    _link.add_input_options(parser)
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
     parser.add_argument(
@@ -43,6 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Send, write, report."""
+    _link.live_input(args.input)  # before anything heavy is imported
     from semaphone.audio import AudioWriter, probe, read_blocks
     from semaphone.channel.erasure import parse_channel
     from semaphone.commands._progress import counted, progress
@@ -51,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.link.simulate import Link, Record, simulate
     from semaphone.link.talk import Beginning
 
-    _link.check_targets(args.input, args.output, args.report, args.plot)
-    _link.check_picture(args.plot)
+    _link.check_outputs(args.input, speech=args.output, report=args.report, picture=args.plot)
+    options = _link.reading(args, args.input)
     channel = parse_channel(args.channel)
     told = _feedback(args)
     codec = _link.codec_of(args)
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     feedback = None if isinstance(controller, FixedController) else told
     link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx)
     _link.settle()
-    blocks = read_blocks(args.input, info.sample_rate)
+    blocks = read_blocks(args.input, info.sample_rate, **options)
     seconds = None if args.input == "-" else probe(args.input).seconds
     keep = int(SHOWN * info.sample_rate) if args.plot else 0
     record, said, heard = Record(), Beginning(keep), Beginning(keep)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from semaphone.codec.layers import CausalConv, Chain, Pointwise
+from semaphone.computing import OneCore
 from semaphone.controller.base import Demand, LinkLoss, Mask, silenced
 from semaphone.errors import InputError
 from semaphone.files import write_whole
@@ -184,7 +185,8 @@ class AdaptiveController:
     def demands(self, latents: Tensor, losses: LinkLoss, state: Any) -> tuple[list[Demand], Any]:
         """See `Scalable.demands`. The network is told what copies can mend."""
         p = torch.full((1, latents.shape[1]), losses.mendable)
-        importance, state = self.model(latents.T[None].float(), p, state)
+        with OneCore():
+            importance, state = self.model(latents.T[None].float(), p, state)
         importance = importance.clamp(min=LEAST)  # so that a high L can lift anything
         found: list[Demand] = [
             partial(mask_at, importance=(s, c), num_codebooks=self.num_codebooks, copies=self.copies)

@@ -173,5 +173,5 @@ def keep(path: Path, speech: Samples) -> None:
 
     from semaphone.files import replacing
 
-    with contextlib.suppress(InputError, OSError, soundfile.LibsndfileError), replacing(path) as part:
+    with contextlib.suppress(InputError, OSError, soundfile.LibsndfileError), replacing(path, "audio") as part:
         soundfile.write(part, speech if len(speech) else [0.0], RATE, format="MP3", subtype="MPEG_LAYER_III")

@@ -64,6 +64,9 @@ class Row:
     delay_ms: float  # without the network
 
 
+WRITTEN = ("original.wav", "semaphone-??.wav", "opus-??.wav", "textlink-??.wav")  # recordings in the folder `out`
+
+
 @dataclass(frozen=True)
 class Demo:
     """What the demonstration sends."""

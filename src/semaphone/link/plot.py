@@ -153,6 +153,7 @@ def plot_link(
     token_map(axes[2], status, record.masks[:count], chunk)
     _rates(axes[3], record, end, chunk)
     axes[0].set_xlim(0, end)
-    figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=11)
+    named = title.encode(errors="backslashreplace").decode()  # a name of a file need be no text
+    figure.suptitle("\n".join(textwrap.wrap(named, 130)), fontsize=11, parse_math=False)
     figure.savefig(path, format=kind, dpi=110)
     pyplot.close(figure)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semaphone.errors import MissingExtraError
+from semaphone.errors import COMPILED, MissingExtraError
 from semaphone.metrics.memo import MEMO
 from semaphone.metrics.pair import SCORING_RATE, NotScorable, Speech, is_silent
 
@@ -57,5 +57,5 @@ def world() -> Any:
             warnings.simplefilter("ignore")  # it imports pkg_resources, which says farewell
             import pyworld
     except ImportError as error:  # no pyworld, or no pkg_resources under it (setuptools 81 dropped that)
-        raise MissingExtraError("Pitch", "metrics") from error
+        raise MissingExtraError("Pitch", "metrics", COMPILED) from error
     return pyworld

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semaphone.errors import MissingExtraError
+from semaphone.errors import COMPILED, MissingExtraError
 from semaphone.metrics.pair import SCORING_RATE, NotScorable, Speech, is_silent, mean_over_pieces
 from semaphone.native import quiet_native_log
 
@@ -63,7 +63,7 @@ def pesq(reference: Speech, degraded: Speech) -> float:
     try:
         import pesq as package
     except ImportError as error:
-        raise MissingExtraError("PESQ", "metrics") from error
+        raise MissingExtraError("PESQ", "metrics", COMPILED) from error
 
     def score(original: Speech, arrived: Speech) -> float:
         if len(original) < _PESQ_SHORTEST:

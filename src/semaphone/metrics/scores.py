@@ -112,6 +112,12 @@ def scorer_versions(names: Sequence[str]) -> dict[str, str]:
     return {package: found for package in packages if (found := _version(package)) is not None}
 
 
+def installed(name: str) -> bool:
+    """Whether the packages of a metric are here; one that has none of its own is not known before it is tried."""
+    own = [package for package in METRICS[name].packages if package != "torch"]
+    return bool(own) and all(_version(package) is not None for package in own)
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

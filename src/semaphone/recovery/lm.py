@@ -12,18 +12,22 @@ speech returns; then the loudness rises over two chunks.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from semaphone.codec.attention import select
+from semaphone.computing import OneCore
 from semaphone.errors import InputError
 from semaphone.recovery.base import Recovered, TokenStatus
 from semaphone.recovery.expectation import expected_entries
 from semaphone.recovery.rq_state import RQState, Step
 from semaphone.recovery.rq_transformer import RQTransformer
 from semaphone.recovery.sampling import Sampling
+
+SMALL = 100_000_000  # weights, up to which a model is computed on one core
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class LmRecovery:
         """Raises InputError if a delay is asked of a model that has none."""
         self.model = model.eval()
         self.model.prepare()
+        self._small = sum(weight.numel() for weight in model.parameters()) < SMALL
         self.settings = settings or LmSettings()
         if self.settings.delay and not model.config.acoustic_delay:
             raise InputError("This recovery model needs no delay.")
@@ -137,16 +142,17 @@ class LmRecovery:
         tokens, status = tokens.to(device), _settle(status.to(device), old.sent)
         lost, gain = self._loudness(status, old)
         predict = self._wanted(status, lost) & (gain > 0)[:, None]
-        step = self.model.step(
-            tokens,
-            status,
-            old.model,
-            predict=predict,
-            sampling=self.settings.sampling,
-            look_ahead=not self.delay,
-            stepping=stepping,
-            coming=None if coming is None else (coming[0].to(device), coming[1].to(device)),
-        )
+        with OneCore(tokens.shape[0]) if self._small else nullcontext():
+            step = self.model.step(
+                tokens,
+                status,
+                old.model,
+                predict=predict,
+                sampling=self.settings.sampling,
+                look_ahead=not self.delay,
+                stepping=stepping,
+                coming=None if coming is None else (coming[0].to(device), coming[1].to(device)),
+            )
         sent = torch.where((status == TokenStatus.UNKNOWN).any(1), old.sent, _sent(status))
         new = LmState(step.state, lost, gain, sent, (gain, lost) if self.delay else None)
         out_gain, out_lost = (gain, lost) if old.held is None else old.held

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semaphone.errors import InputError
+from semaphone.files import files_below
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -72,7 +73,7 @@ def find_recordings(root: Path) -> list[tuple[Path, str]]:
     """(file, group) of every recording below a folder, in a fixed order."""
     if not root.is_dir():
         raise InputError(f"{root} is not a folder of recordings.")
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES and f.is_file())
+    files = sorted(f for f in files_below(root) if f.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise InputError(f"No recordings ({', '.join(sorted(AUDIO_SUFFIXES))}) below {root}.")
     return [(f, f.relative_to(root).parts[0] if len(f.relative_to(root).parts) > 1 else "") for f in files]
