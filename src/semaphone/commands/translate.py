@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semaphone.errors import InputError
 from semaphone.files import write_whole
 
 if TYPE_CHECKING:
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
     from semaphone.translation.chain import Chain, Talk
     from semaphone.translation.models.base import TranslationModel
     from semaphone.translation.segmenter import SegmenterConfig
+
+
+# Options with what they are when they are left out: of the embedded model's decoder, and of a radio with errors.
+_DECODER: dict[str, Any] = {"doubt": -1.7, "beam": 1}
+_RADIO: dict[str, Any] = {
+    "fading": "awgn", "coherence": 1, "pilots": 0, "k_factor": 4.0, "code": "trained", "times": 1, "code_weights": "",
+}  # fmt: skip
 
 
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
@@ -26,19 +35,33 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="", metavar="PATH", help="other weights of the model: a folder or hub id")
     parser.add_argument("--segments", default="dynamic", metavar="KIND", help="dynamic (eq 8), fixed, or fixed:SECONDS")
     parser.add_argument("--rule", default="printed", choices=["printed", "text"], help="sign of the slope in eq 8")
-    parser.add_argument(
-        "--context", default="left", choices=["none", "left", "resend"], help="what Whisper's encoder sees (left)"
-    )
-    parser.add_argument("--compressor", default="none", metavar="NAME", help="cnn, none, or a file of weights")
+    parser.add_argument("--context", choices=["none", "left", "resend"], help="what Whisper's encoder sees (left)")
+    parser.add_argument("--compressor", metavar="NAME", help="of Whisper's input: cnn, none, or a file (none)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the model")
 
 
-def add_doubt(parser: argparse.ArgumentParser) -> None:
-    """The option of who writes the translation."""
+def settle_talk_options(args: argparse.Namespace) -> None:
+    """Fills in what was left out of the options of a talk; InputError for those that the model would ignore."""
+    if args.model == "whisper":
+        args.context, args.compressor = args.context or "left", args.compressor or "none"
+        return
+    given = [f"--{name}" for name in ("context", "compressor") if getattr(args, name) is not None]
+    given += [f"--{name}" for name, left_out in _DECODER.items() if getattr(args, name, left_out) != left_out]
+    if given:
+        raise InputError(
+            f"Only Whisper has {' and '.join(given)}: Seamless translates each segment alone, from features of its own."
+        )
+
+
+def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+    """Options of who writes the translation."""
+    parser.add_argument(
+        "--beam", type=int, default=_DECODER["beam"], metavar="N", help="hypotheses that Whisper follows at once (1)"
+    )
     parser.add_argument(
         "--doubt",
         type=float,
-        default=-1.7,
+        default=_DECODER["doubt"],
         metavar="X",
         help="mean log probability below which Whisper says nothing instead of guessing (-1.7; -100: always says it)",
     )
@@ -46,16 +69,16 @@ def add_doubt(parser: argparse.ArgumentParser) -> None:
 
 def add_radio_options(parser: argparse.ArgumentParser) -> None:
     """Options of the radio between the edges."""
-    parser.add_argument("--fading", default="awgn", choices=["awgn", "rayleigh", "rician"])
-    parser.add_argument("--snr", default="inf", metavar="DB", help="mean Es/N0 in dB; inf is a radio without errors")
-    parser.add_argument("--coherence", type=int, default=1, metavar="N", help="symbols that share one fading gain")
-    parser.add_argument("--pilots", type=int, default=0, metavar="N", help="pilots a block; 0: the receiver knows h")
-    parser.add_argument("--k-factor", type=float, default=4.0, help="of Rician fading")
-    parser.add_argument("--code", default="trained", choices=["trained", "analogue", "digital", "none"])
+    parser.add_argument("--fading", default=_RADIO["fading"], choices=["awgn", "rayleigh", "rician"])
+    parser.add_argument("--snr", metavar="DB", help="mean Es/N0 in dB; inf, or none given: a radio without errors")
+    parser.add_argument("--coherence", type=int, default=_RADIO["coherence"], metavar="N", help="symbols that share one fading gain")
+    parser.add_argument("--pilots", type=int, default=_RADIO["pilots"], metavar="N", help="pilots a block; 0: the receiver knows h")
+    parser.add_argument("--k-factor", type=float, default=_RADIO["k_factor"], help="of Rician fading")
+    parser.add_argument("--code", default=_RADIO["code"], choices=["trained", "analogue", "digital", "none"])
     parser.add_argument(
-        "--times", type=int, default=1, metavar="N", help="send every symbol N times (trained, analogue)"
+        "--times", type=int, default=_RADIO["times"], metavar="N", help="send every symbol N times (trained, analogue)"
     )
-    parser.add_argument("--code-weights", default="", metavar="FILE", help="another trained channel code")
+    parser.add_argument("--code-weights", default=_RADIO["code_weights"], metavar="FILE", help="another trained channel code")
     parser.add_argument("--seed", type=int, default=0, help="of the channel")
 
 
@@ -65,7 +88,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("input", help="speech, any audio file")
     parser.add_argument("output", help="translated speech, .wav or .flac")
     add_talk_options(parser)
-    add_doubt(parser)
+    add_decoder_options(parser)
     add_radio_options(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write a log that simulstream's scorers read")
@@ -74,12 +97,15 @@ def register(subparsers: Any) -> None:
 
 def segmenter_config(text: str, rule: str) -> SegmenterConfig:
     """Settings of `--segments` and `--rule`."""
-    from semaphone.errors import InputError
     from semaphone.translation.segmenter import SegmenterConfig
 
-    mode, _, seconds = text.partition(":")
-    if not seconds:
+    mode, colon, seconds = text.partition(":")
+    if mode == "fixed" and rule != "printed":
+        raise InputError("The rule belongs to eq 8, which dynamic segments follow; fixed ones have none.")
+    if not colon:
         return SegmenterConfig(mode=mode, rule=rule)
+    if mode == "dynamic":
+        raise InputError(f"Dynamic segments take their lengths from eq 8; fixed:{seconds} sets a length.")
     try:
         return SegmenterConfig(mode=mode, rule=rule, first=float(seconds))
     except ValueError:
@@ -88,6 +114,7 @@ def segmenter_config(text: str, rule: str) -> SegmenterConfig:
 
 def build_model(args: argparse.Namespace) -> TranslationModel:
     """The model that the options name."""
+    settle_talk_options(args)
     if args.model == "seamless":
         from semaphone.translation.models.seamless import SeamlessConfig, SeamlessTranslator
 
@@ -101,6 +128,7 @@ def build_model(args: argparse.Namespace) -> TranslationModel:
             args.context,
             args.compressor,
             doubt=args.doubt,
+            beam=args.beam,
             threads=args.threads,
             weights=args.weights,
         )
@@ -108,14 +136,28 @@ def build_model(args: argparse.Namespace) -> TranslationModel:
 
 
 def build_channel(args: argparse.Namespace) -> FadingChannel | None:
-    """The channel that the options name; None when it does nothing."""
+    """The channel that the options name; None for a radio without errors. Options must not be without effect."""
     from semaphone.channel.fading import FadingChannel
     from semaphone.translation.radio import parse_snr
 
-    snr = parse_snr(args.snr)
+    snr = parse_snr(args.snr or "inf")
+    given = [f"--{name.replace('_', '-')}" for name, plain in _RADIO.items() if getattr(args, name) != plain]
     if snr == math.inf:
+        if given and args.snr is None:
+            raise InputError(f"Without --snr the radio has no errors, and {' and '.join(given)} would do nothing.")
+        if given:
+            warn(f"with --snr inf the radio has no errors, and {' and '.join(given)} does nothing")
         return None
+    if args.code == "none":
+        raise InputError("--code none is a wire without errors, on which --snr would do nothing.")
+    if args.k_factor != _RADIO["k_factor"] and args.fading != "rician":
+        raise InputError(f"--k-factor is of Rician fading, and would do nothing with --fading {args.fading}.")
     return FadingChannel(args.fading, snr, args.coherence, args.k_factor, args.pilots)
+
+
+def warn(sentence: str) -> None:
+    """Says something on standard error that does not end the command."""
+    print(f"semaphone: {sentence}", file=sys.stderr)
 
 
 def build_chain(args: argparse.Namespace) -> Chain:

@@ -35,6 +35,7 @@ from semaphone.translation.compressor import PlainCompressor, load_compressor
 from semaphone.translation.features import BANDS, SILENCE, MelState, log_mel, normalise
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
+from semaphone.translation.repetition import loops as loops
 from semaphone.translation.repetition import second_saying
 from semaphone.translation.segmenter import Segment
 
@@ -70,7 +71,8 @@ class WhisperConfig:
         iso_code(self.source)
         if iso_code(self.target) != "eng":
             raise InputError(
-                f"Whisper translates into English (eng) only, not into {self.target}; use --model seamless."
+                f"Whisper translates into English (eng) only, not into {self.target}; other languages need SeamlessM4T "
+                "and its weights, which are not part of this package (docs/translation.md)."
             )
         if self.context not in CONTEXTS:
             raise InputError(f"The context is one of {', '.join(CONTEXTS)}, not {self.context!r}.")
