@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from semaphone.errors import InputError
 from semaphone.files import write_whole
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from semaphone.translation.segmenter import SegmenterConfig
 
 
+# Mean confidence of a talk below which its translation is probably invented (docs/translation.md, "Confidence").
+INVENTED = 0.2
 # Options with what they are when they are left out: of the embedded model's decoder, and of a radio with errors.
 _DECODER: dict[str, Any] = {"doubt": -1.7, "beam": 1}
 _RADIO: dict[str, Any] = {
@@ -55,31 +57,28 @@ def settle_talk_options(args: argparse.Namespace) -> None:
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Options of who writes the translation."""
-    parser.add_argument(
-        "--beam", type=int, default=_DECODER["beam"], metavar="N", help="hypotheses that Whisper follows at once (1)"
-    )
+    parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that Whisper follows at once (1)")
     parser.add_argument(
         "--doubt",
         type=float,
-        default=_DECODER["doubt"],
         metavar="X",
         help="mean log probability below which Whisper says nothing instead of guessing (-1.7; -100: always says it)",
     )
+    parser.set_defaults(**_DECODER)
 
 
 def add_radio_options(parser: argparse.ArgumentParser) -> None:
     """Options of the radio between the edges."""
-    parser.add_argument("--fading", default=_RADIO["fading"], choices=["awgn", "rayleigh", "rician"])
+    parser.add_argument("--fading", choices=["awgn", "rayleigh", "rician"])
     parser.add_argument("--snr", metavar="DB", help="mean Es/N0 in dB; inf, or none given: a radio without errors")
-    parser.add_argument("--coherence", type=int, default=_RADIO["coherence"], metavar="N", help="symbols that share one fading gain")
-    parser.add_argument("--pilots", type=int, default=_RADIO["pilots"], metavar="N", help="pilots a block; 0: the receiver knows h")
-    parser.add_argument("--k-factor", type=float, default=_RADIO["k_factor"], help="of Rician fading")
-    parser.add_argument("--code", default=_RADIO["code"], choices=["trained", "analogue", "digital", "none"])
-    parser.add_argument(
-        "--times", type=int, default=_RADIO["times"], metavar="N", help="send every symbol N times (trained, analogue)"
-    )
-    parser.add_argument("--code-weights", default=_RADIO["code_weights"], metavar="FILE", help="another trained channel code")
+    parser.add_argument("--coherence", type=int, metavar="N", help="symbols that share one fading gain")
+    parser.add_argument("--pilots", type=int, metavar="N", help="pilots a block; 0: the receiver knows h")
+    parser.add_argument("--k-factor", type=float, help="of Rician fading")
+    parser.add_argument("--code", choices=["trained", "analogue", "digital", "none"])
+    parser.add_argument("--times", type=int, metavar="N", help="send every symbol N times (trained, analogue)")
+    parser.add_argument("--code-weights", metavar="FILE", help="another trained channel code")
     parser.add_argument("--seed", type=int, default=0, help="of the channel")
+    parser.set_defaults(**_RADIO)
 
 
 def register(subparsers: Any) -> None:
@@ -144,7 +143,7 @@ def build_channel(args: argparse.Namespace) -> FadingChannel | None:
     given = [f"--{name.replace('_', '-')}" for name, plain in _RADIO.items() if getattr(args, name) != plain]
     if snr == math.inf:
         if given and args.snr is None:
-            raise InputError(f"Without --snr the radio has no errors, and {' and '.join(given)} would do nothing.")
+            raise InputError(f"Without --snr the radio has no errors, and {' and '.join(given)} would do nothing: give --snr, too.")
         if given:
             warn(f"with --snr inf the radio has no errors, and {' and '.join(given)} does nothing")
         return None
@@ -177,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     from semaphone.audio import AudioWriter, read_blocks
 
     chain = build_chain(args)
+    args.snr = args.snr or "inf"  # for the report
     blocks: Iterator[Any] = read_blocks(args.input, 16_000)
     with AudioWriter(args.output, chain.model.info.sample_rate) as writer:
         talk = chain.run(blocks, args.seed)
@@ -191,7 +191,13 @@ def run(args: argparse.Namespace) -> int:
 
         steps = [{"audio": s.end, "seconds": sum(s.seconds.values()), "text": s.text} for s in talk.steps]
         write_whole(args.log, "\n".join(simulstream_log([(args.input, steps)])) + "\n")
-    _print(figures)
+    # The speech goes to standard output, if anywhere there: what is said of it must not get in between.
+    _print(figures, sys.stderr if args.output == "-" else sys.stdout)
+    if figures["probably_invented"]:
+        warn(
+            f"the translation is probably invented, for the model is hardly sure of any of it "
+            f"(confidence {figures['confidence']:.2f}); a higher --snr or more --times would bring more of the speech"
+        )
     return 0
 
 
@@ -205,6 +211,13 @@ def summary(talk: Talk) -> dict[str, Any]:
     spoken = [s for s in steps if not s.silent]
     return {
         "text": talk.text,
+        "confidence": talk.confidence,
+        "probably_invented": probably_invented(talk),
+        "phrases": [
+            {"start": s.start, "end": s.end, "text": phrase.text.strip(), "confidence": phrase.confidence}
+            for s in steps
+            for phrase in s.phrases
+        ],
         "seconds": talk.seconds,
         "segments": len(steps),
         "silent_segments": len(steps) - len(spoken),
@@ -232,6 +245,11 @@ def summary(talk: Talk) -> dict[str, Any]:
     }
 
 
+def probably_invented(talk: Talk) -> bool:
+    """Was most of a talk's translation written without hearing what was said, as far as its confidence tells?"""
+    return talk.confidence is not None and talk.confidence < INVENTED
+
+
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
@@ -241,19 +259,27 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if isinstance(value, str | int | float)}
 
 
-def _print(figures: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any], file: TextIO) -> None:
     latency = figures["latency"]
     spoken = figures["segments"] > figures["silent_segments"]
-    print(figures["text"] or ("(nothing that could be understood arrived)" if spoken else "(no speech found)"))
-    print(
+    nothing = "(nothing that could be understood arrived)" if spoken else "(no speech found)"
+    lines = [figures["text"] or nothing]
+    lines += [_phrase_line(phrase) for phrase in figures["phrases"] if phrase["confidence"] is not None]
+    lines.append(
         f"{figures['seconds']:.2f} s of speech in {figures['segments']} segments, {figures['silent_segments']} silent; "
         f"uploaded {figures['upload_bits_per_s'] / 1000:.1f} kbit/s; "
         f"{figures['symbols_per_s']:.0f} symbols/s on the air"
     )
     if latency["average_latency_s"] is not None:
-        print(f"average latency (eq 7, input not paced): {latency['average_latency_s']:.2f} s a segment")
+        lines.append(f"average latency (eq 7, input not paced): {latency['average_latency_s']:.2f} s a segment")
     if latency["listener_lag_p50_s"] is not None:
-        print(
+        lines.append(
             f"a listener of the live talk waits {latency['listener_lag_p50_s']:.2f} s (median), "
             f"{latency['listener_lag_p99_s']:.2f} s (p99)"
         )
+    print("\n".join(lines), file=file)
+
+
+def _phrase_line(phrase: dict[str, Any]) -> str:
+    """When a phrase was certain, how sure the model is of it, and its text."""
+    return f"{phrase['end']:8.2f} s  confidence {phrase['confidence']:.2f}  {phrase['text']}"

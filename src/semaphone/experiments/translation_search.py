@@ -117,7 +117,8 @@ def difference(lines: list[dict[str, Any]], greedy: list[dict[str, Any]]) -> str
 
     scores = [{x["file"]: sentence_chrf(x["text"], x["reference"]) for x in found} for found in (lines, greedy)]
     files = sorted(set(scores[0]) & set(scores[1]))
-    found = paired_difference(*([score[file] for file in files] for score in scores), np.random.default_rng(0))
+    ours, theirs = ([score[file] for file in files] for score in scores)
+    found = paired_difference(ours, theirs, np.random.default_rng(0))
     return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 

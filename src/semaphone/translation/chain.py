@@ -64,6 +64,13 @@ class Talk:
         """Length of the input."""
         return self.steps[-1].end if self.steps else 0.0
 
+    @property
+    def confidence(self) -> float | None:
+        """Mean confidence of the phrases, each as often as it has letters; None where the model knows none."""
+        known = [(p.confidence, len(p.text)) for s in self.steps for p in s.phrases if p.confidence is not None]
+        weight = sum(letters for _, letters in known)
+        return sum(confidence * letters for confidence, letters in known) / weight if weight else None
+
 
 @dataclass(frozen=True)
 class Chain:

@@ -12,8 +12,7 @@ _PATIENCE = 4.0  # s for the whole question, names of hosts included
 
 
 def _ask(found: list[bool]) -> None:
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         found.append(get_session().head(constants.ENDPOINT, timeout=_PATIENCE).status_code < 500)

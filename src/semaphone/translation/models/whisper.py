@@ -25,7 +25,7 @@ import math
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,19 @@ def embedded_files() -> dict[str, bytes]:
     return files
 
 
+class Hypothesis(NamedTuple):
+    """What the decoder writes from the rows that have arrived."""
+
+    tokens: tuple[int, ...]  # certain ones first
+    sureness: float  # mean log probability of the tokens after the certain ones
+    no_speech: float = 0.0  # probability that there is no speech in the rows
+
+    @property
+    def log_confidence(self) -> float:
+        """Logarithm of the geometric mean of the tokens' probabilities times the probability that there is speech."""
+        return self.sureness + math.log(max(1.0 - self.no_speech, 1e-9))
+
+
 class WhisperRuntime:
     """The loaded encoder, decoder and tokenizer; shared by all talks of a process."""
 
@@ -187,23 +200,26 @@ class WhisperRuntime:
                 self._silence = self.encode(normalise(quiet))
             return self._silence
 
-    def decode(
-        self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int
-    ) -> tuple[tuple[int, ...], float]:
+    def decode(self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int) -> Hypothesis:
         """The likeliest text of rows [N <= 1500, 512] that begins with `certain`: at most `limit` tokens after it.
 
-        Beside it stands the mean log probability of the tokens after `certain`. `task` are the special tokens that
-        say what to do.
+        `task` are the special tokens that say what to do.
         """
         window = np.concatenate([rows[:FULL_ROWS], self.silence[len(rows) :]])
         features = self._view(np.ascontiguousarray(window[None], dtype=np.float32))
         prompt = [*task, *certain]
         # CTranslate2 counts the prompt in max_length, and returns the part of it that is text.
-        result = self._model.generate(
-            features, [prompt], beam_size=self._beam, max_length=len(prompt) + limit, return_scores=True
+        (result,) = self._model.generate(
+            features,
+            [prompt],
+            beam_size=self._beam,
+            max_length=len(prompt) + limit,
+            return_scores=True,
+            return_no_speech_prob=True,
         )
-        found = tuple(result[0].sequences_ids[0])
-        return found if found[: len(certain)] == certain else certain + found, float(result[0].scores[0])
+        found = tuple(result.sequences_ids[0])
+        tokens = found if found[: len(certain)] == certain else certain + found
+        return Hypothesis(tokens, float(result.scores[0]), float(result.no_speech_prob))
 
 
 @functools.lru_cache(maxsize=2)
@@ -301,32 +317,33 @@ class WhisperTranslator:
         now = replace(now, rows=rows)
         if not len(rows) or (self.config.commit == "end" and not burst.last):
             return [], now
-        guess, sureness = self._hypothesis(now)
-        if not now.certain and sureness < self.config.doubt:
+        found = self._hypothesis(now)
+        guess = found.tokens
+        if not now.certain and found.log_confidence < self.config.doubt:
             return [], replace(now, guess=guess)  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
         text = self._runtime.text(fresh)
         now = replace(now, certain=guess[:keep] if keep > len(now.certain) else now.certain, guess=guess)
-        return ([Phrase(burst.utterance, text, confidence=math.exp(sureness))] if text.strip() else []), now
+        phrase = Phrase(burst.utterance, text, confidence=math.exp(found.log_confidence))
+        return ([phrase] if text.strip() else []), now
 
-    def _hypothesis(self, now: GenerateState) -> tuple[tuple[int, ...], float]:
-        """The hypothesis from all rows, and the mean log probability of its tokens after the certain ones.
+    def _hypothesis(self, now: GenerateState) -> Hypothesis:
+        """The hypothesis from all rows. One that loops is cut before it says its phrase again.
 
-        One that loops is cut before it says its phrase again, whatever has been said by then. Where nothing of this
-        utterance has been said, a loop counts as the deepest doubt.
+        Where nothing of this utterance has been said, a loop counts as the deepest doubt.
         """
         seconds = len(now.rows) / ROW_RATE
         limit = max(1, 8 + round(self.config.tokens_per_second * seconds) - len(now.certain))
-        guess, sureness = self._runtime.decode(now.rows, self._task, now.certain, limit)
+        found = Hypothesis(*self._runtime.decode(now.rows, self._task, now.certain, limit))
         before = f"{now.said} " if now.said else ""
-        cut = second_saying(before + self._runtime.text(guess))
+        cut = second_saying(before + self._runtime.text(found.tokens))
         if cut is None:
-            return guess, sureness
-        keep = len(guess)
-        while keep > len(now.certain) and len(before) + len(self._runtime.text(guess[:keep])) > cut:
+            return found
+        keep = len(found.tokens)
+        while keep > len(now.certain) and len(before) + len(self._runtime.text(found.tokens[:keep])) > cut:
             keep -= 1
-        return guess[:keep], sureness if now.certain else LOOP
+        return found._replace(tokens=found.tokens[:keep], sureness=found.sureness if now.certain else LOOP)
 
     def _agreed(self, now: GenerateState, guess: tuple[int, ...]) -> int:
         """How many tokens this hypothesis shares with the last one, up to the end of a whole word."""
@@ -359,7 +376,7 @@ class WhisperTranslator:
         mel = log_mel(samples, last=True)[0][:2700]
         rows = self._runtime.encode(normalise(np.pad(mel, ((0, 3000 - len(mel)), (0, 0)), constant_values=SILENCE)))
         limit = 8 + round(self.config.tokens_per_second * len(samples) / 16_000)
-        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit)[0]).strip()
+        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit).tokens).strip()
 
     @functools.cached_property
     def _task(self) -> list[int]:
