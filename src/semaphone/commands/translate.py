@@ -140,12 +140,12 @@ def build_channel(args: argparse.Namespace) -> FadingChannel | None:
     from semaphone.translation.radio import parse_snr
 
     snr = parse_snr(args.snr or "inf")
-    given = [f"--{name.replace('_', '-')}" for name, plain in _RADIO.items() if getattr(args, name) != plain]
+    given = " and ".join(f"--{name.replace('_', '-')}" for name, plain in _RADIO.items() if getattr(args, name) != plain)
     if snr == math.inf:
         if given and args.snr is None:
-            raise InputError(f"Without --snr the radio has no errors, and {' and '.join(given)} would do nothing: give --snr, too.")
+            raise InputError(f"Without --snr the radio has no errors, and {given} would do nothing: give --snr, too.")
         if given:
-            warn(f"with --snr inf the radio has no errors, and {' and '.join(given)} does nothing")
+            warn(f"with --snr inf the radio has no errors, and {given} does nothing")
         return None
     if args.code == "none":
         raise InputError("--code none is a wire without errors, on which --snr would do nothing.")

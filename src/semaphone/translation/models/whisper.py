@@ -35,8 +35,7 @@ from semaphone.translation.compressor import PlainCompressor, load_compressor
 from semaphone.translation.features import BANDS, SILENCE, MelState, log_mel, normalise
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
-from semaphone.translation.repetition import loops as loops
-from semaphone.translation.repetition import second_saying
+from semaphone.translation.repetition import loops, second_saying
 from semaphone.translation.segmenter import Segment
 
 ROW_WIDTH = 512  # Whisper-base
@@ -216,7 +215,8 @@ class WhisperRuntime:
         found = self._search(features, prompt, len(certain), limit, self._beam)
         if certain or self._beam == 1:
             return found
-        return found._replace(sureness=self._search(features, prompt, 0, limit, 1).sureness)
+        greedy = self._search(features, prompt, 0, limit, 1)
+        return found._replace(sureness=LOOP if loops(self.text(greedy.tokens)) else greedy.sureness)
 
     def _search(self, features: Any, prompt: list[int], certain: int, limit: int, beam: int) -> Hypothesis:
         """One search; the last `certain` tokens of the prompt are text."""
