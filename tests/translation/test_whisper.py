@@ -17,7 +17,8 @@ from semaphone.translation.repetition import loops
 class Runtime:
     """Encodes a frame pair to a row of its mean plus what the whole window holds; writes canned hypotheses."""
 
-    def __init__(self, hypotheses=(), sureness=()):
+    def __init__(self, hypotheses=(), sureness=(), no_speech=0.0):
+        self.no_speech = no_speech
         self.hypotheses, self.sureness = list(hypotheses), list(sureness)
         self.silence = np.zeros((1500, ROW_WIDTH), np.float32)
 
@@ -34,12 +35,12 @@ class Runtime:
     def decode(self, rows, task, certain, limit):
         found = self.hypotheses.pop(0)
         assert found[: len(certain)] == certain
-        return found, self.sureness.pop(0) if self.sureness else -0.5
+        return found, self.sureness.pop(0) if self.sureness else -0.5, self.no_speech
 
 
-def model(context="left", hypotheses=(), sureness=(), **settings) -> WhisperTranslator:
+def model(context="left", hypotheses=(), sureness=(), no_speech=0.0, **settings) -> WhisperTranslator:
     translator = WhisperTranslator(WhisperConfig(context=context, compressor="none", **settings))
-    translator.__dict__["_runtime"] = Runtime(hypotheses, sureness)
+    translator.__dict__["_runtime"] = Runtime(hypotheses, sureness, no_speech)
     return translator
 
 
@@ -126,6 +127,13 @@ def test_an_utterance_is_begun_when_the_model_is_sure(sureness, expected):
     assert said == expected
 
 
+@pytest.mark.parametrize(("no_speech", "expected"), [(0.5, [" w1 w2"]), (0.7, [])])
+def test_where_there_is_hardly_any_speech_it_has_to_be_surer(no_speech, expected):
+    translator = model(hypotheses=[(1, 2)], sureness=[-1.5], no_speech=no_speech)
+    phrases, _ = translator.generate(Burst(0, 0, np.zeros((10, ROW_WIDTH), np.float32), True), None)
+    assert [phrase.text for phrase in phrases] == expected
+
+
 def said(translator: WhisperTranslator, steps) -> list[list[str]]:
     """Texts of the phrases of each step; a step is (utterance, last)."""
     state, found = None, []
@@ -164,8 +172,9 @@ def test_what_follows_an_invented_loop_is_said():
 
 def test_a_phrase_knows_how_sure_the_model_is():
     rows = np.zeros((10, ROW_WIDTH), np.float32)
-    phrases, _ = model(hypotheses=[(1, 2)], sureness=[-0.5]).generate(Burst(0, 0, rows, True), None)
-    assert phrases[0].confidence == pytest.approx(np.exp(-0.5))
+    translator = model(hypotheses=[(1, 2)], sureness=[-0.5], no_speech=0.2)
+    phrases, _ = translator.generate(Burst(0, 0, rows, True), None)
+    assert phrases[0].confidence == pytest.approx(0.8 * np.exp(-0.5))
 
 
 def test_languages():

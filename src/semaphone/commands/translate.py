@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 # Mean confidence of a talk below which its translation is probably invented (docs/translation.md, "Confidence").
-INVENTED = 0.2
+INVENTED = 0.15
 # Options with what they are when they are left out: of the embedded model's decoder, and of a radio with errors.
-_DECODER: dict[str, Any] = {"doubt": -1.7, "beam": 1}
+_DECODER: dict[str, Any] = {"doubt": -1.7, "beam": 5}
 _RADIO: dict[str, Any] = {
     "fading": "awgn", "coherence": 1, "pilots": 0, "k_factor": 4.0, "code": "trained", "times": 1, "code_weights": "",
 }  # fmt: skip
@@ -57,7 +57,7 @@ def settle_talk_options(args: argparse.Namespace) -> None:
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Options of who writes the translation."""
-    parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that Whisper follows at once (1)")
+    parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that Whisper follows at once (5; 1: greedy)")
     parser.add_argument(
         "--doubt",
         type=float,
@@ -140,7 +140,8 @@ def build_channel(args: argparse.Namespace) -> FadingChannel | None:
     from semaphone.translation.radio import parse_snr
 
     snr = parse_snr(args.snr or "inf")
-    given = " and ".join(f"--{name.replace('_', '-')}" for name, plain in _RADIO.items() if getattr(args, name) != plain)
+    changed = [name for name, plain in _RADIO.items() if getattr(args, name) != plain]
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
     if snr == math.inf:
         if given and args.snr is None:
             raise InputError(f"Without --snr the radio has no errors, and {given} would do nothing: give --snr, too.")

@@ -35,7 +35,8 @@ from semaphone.translation.compressor import PlainCompressor, load_compressor
 from semaphone.translation.features import BANDS, SILENCE, MelState, log_mel, normalise
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
-from semaphone.translation.repetition import loops, second_saying
+from semaphone.translation.repetition import loops as loops
+from semaphone.translation.repetition import second_saying
 from semaphone.translation.segmenter import Segment
 
 ROW_WIDTH = 512  # Whisper-base
@@ -45,6 +46,8 @@ _FRAMES_PER_ROW = 2
 _PREROLL = 10  # frames kept of a silent segment, so that a word's onset in its last 100 ms is not cut
 CONTEXTS = ("none", "left", "resend")
 LOOP = -50.0  # mean log probability that a hypothesis counts with which says a phrase over and over
+_SILENT = 0.6  # probability of no speech above which a hypothesis has to be surer,
+_STRICTER = 0.4  # by so much: in noise a wide beam finds sentences that are nearly as likely as true ones
 _REMEMBERED = 400  # characters of earlier utterances in which a loop may have begun
 
 
@@ -62,7 +65,7 @@ class WhisperConfig:
     padding: float = 3.0  # s of silence after a window while it is encoded
     tokens_per_second: float = 7.0  # a hypothesis of t s has at most 8 + 7 t tokens: babble at low SNR ends there
     doubt: float = -1.7  # mean log probability of a hypothesis below which an utterance is not begun to be said
-    beam: int = 1  # hypotheses that the decoder follows at once; 1 is greedy search
+    beam: int = 5  # hypotheses that the decoder follows at once; 1 is greedy search
     threads: int = 1  # threads of the encoder and decoder
     weights: str = ""  # folder of a CTranslate2 Whisper model of base size; "" is the one in the package index
 
@@ -137,7 +140,7 @@ class Hypothesis(NamedTuple):
     """What the decoder writes from the rows that have arrived."""
 
     tokens: tuple[int, ...]  # certain ones first
-    sureness: float  # mean log probability of tokens after the certain ones
+    sureness: float  # mean log probability of the tokens after the certain ones
     no_speech: float = 0.0  # probability that there is no speech in the rows
 
     @property
@@ -206,31 +209,22 @@ class WhisperRuntime:
     def decode(self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int) -> Hypothesis:
         """The likeliest text of rows [N <= 1500, 512] that begins with `certain`: at most `limit` tokens after it.
 
-        `task` are the special tokens that say what to do. In noise a wide beam finds sentences that are as likely as
-        true ones, so before anything is certain it is greedy search that says how sure the model is.
+        `task` are the special tokens that say what to do.
         """
         window = np.concatenate([rows[:FULL_ROWS], self.silence[len(rows) :]])
         features = self._view(np.ascontiguousarray(window[None], dtype=np.float32))
         prompt = [*task, *certain]
-        found = self._search(features, prompt, len(certain), limit, self._beam)
-        if certain or self._beam == 1:
-            return found
-        greedy = self._search(features, prompt, 0, limit, 1)
-        return found._replace(sureness=LOOP if loops(self.text(greedy.tokens)) else greedy.sureness)
-
-    def _search(self, features: Any, prompt: list[int], certain: int, limit: int, beam: int) -> Hypothesis:
-        """One search; the last `certain` tokens of the prompt are text."""
         # CTranslate2 counts the prompt in max_length, and returns the part of it that is text.
         (result,) = self._model.generate(
             features,
             [prompt],
-            beam_size=beam,
+            beam_size=self._beam,
             max_length=len(prompt) + limit,
             return_scores=True,
             return_no_speech_prob=True,
         )
-        found, before = tuple(result.sequences_ids[0]), tuple(prompt[len(prompt) - certain :])
-        tokens = found if found[:certain] == before else before + found
+        found = tuple(result.sequences_ids[0])
+        tokens = found if found[: len(certain)] == certain else certain + found
         return Hypothesis(tokens, float(result.scores[0]), float(result.no_speech_prob))
 
 
@@ -331,7 +325,7 @@ class WhisperTranslator:
             return [], now
         found = self._hypothesis(now)
         guess = found.tokens
-        if not now.certain and found.sureness < self.config.doubt:
+        if not now.certain and found.sureness < self.config.doubt + (_STRICTER if found.no_speech > _SILENT else 0.0):
             return [], replace(now, guess=guess)  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
