@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from semaphone.translation.segmenter import SegmenterConfig
 
 
-# Mean confidence of a talk below which its translation is probably invented (docs/translation.md, "Confidence").
-INVENTED = 0.15
+# Mean confidence of a talk below which its translation is probably invented (docs/translation.md).
+INVENTED = 0.2
 # Options with what they are when they are left out: of the embedded model's decoder, and of a radio with errors.
 _DECODER: dict[str, Any] = {"doubt": -1.7, "beam": 5}
 _RADIO: dict[str, Any] = {
