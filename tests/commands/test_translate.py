@@ -195,6 +195,7 @@ def test_missing_input(tmp_path, capsys):
     [
         (["edge", "--listen", "0.0.0.0:0"], "--tls-cert"),
         (["edge", "--listen", "nowhere"], "HOST:PORT"),
+        (["edge", "--listen", "127.0.0.1:0", "--fading", "rayleigh"], "--fading would do nothing"),
         (["device", "--edge", "192.0.2.1:7000", "--listen", "x.wav", "--compressor", "none"], "--tls-ca"),
         (["device", "--edge", "127.0.0.1:9", "--listen", "x.wav", "--compressor", "none"], "cannot be reached"),
     ],

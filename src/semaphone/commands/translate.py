@@ -195,10 +195,8 @@ def run(args: argparse.Namespace) -> int:
     # The speech goes to standard output, if anywhere there: what is said of it must not get in between.
     _print(figures, sys.stderr if args.output == "-" else sys.stdout)
     if figures["probably_invented"]:
-        warn(
-            f"the translation is probably invented, for the model is hardly sure of any of it "
-            f"(confidence {figures['confidence']:.2f}); a higher --snr or more --times would bring more of the speech"
-        )
+        advice = "; a higher --snr or more --times would bring more of the speech" if figures["symbols"] else ""
+        warn(f"the translation is probably invented: its confidence is only {figures['confidence']:.2f}{advice}")
     return 0
 
 
