@@ -10,7 +10,13 @@ import torch
 
 from semaphone.commands.experiment import EXPERIMENTS, register
 from semaphone.errors import InputError
-from semaphone.experiments import channel_code, segment_length, translation_latency, translation_quality
+from semaphone.experiments import (
+    channel_code,
+    segment_length,
+    translation_latency,
+    translation_quality,
+    translation_search,
+)
 from semaphone.experiments.page import Curve, draw, save, table, write_page
 from semaphone.training.channel_code import RowCache
 from semaphone.translation.channel_code import ChannelCode, ChannelCodeConfig, fit_basis, fit_memory
@@ -70,13 +76,13 @@ def test_rows_of_the_channel_code_and_its_rivals(tmp_path):
 
 
 def test_every_experiment_has_its_parts():
-    for module in (translation_quality, translation_latency, segment_length, channel_code):
+    for module in (translation_quality, translation_latency, translation_search, segment_length, channel_code):
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
         assert callable(module.run)
     parser = argparse.ArgumentParser()
     register(parser.add_subparsers())
-    assert set(EXPERIMENTS) >= {"translation-quality", "translation-latency", "segment-length"}
+    assert set(EXPERIMENTS) >= {"translation-quality", "translation-latency", "translation-search", "segment-length"}
     args = parser.parse_args(["experiment", "segment-length", "--data", "x"])
     assert args.rest == ["--data", "x"]
 
@@ -94,3 +100,29 @@ def test_codes_are_compared_sentence_by_sentence():
     assert found[1.0].low > 0
     assert found[7.0].high < 0
     assert translation_quality.differences(lines, "trained", "digital", "awgn") == []
+
+
+def test_beams_are_compared_where_both_have_been(tmp_path, capsys):
+    pytest.importorskip("sacrebleu")
+    segments = [{"start": 0.75 * i, "end": 0.75 * (i + 1), "compute": 0.2, "speech": 0.5} for i in range(3)]
+    lines = []
+    for i in range(8):
+        reference = f"the train leaves at noon from platform {i}"
+        for beam, text in ((1, "the train"), (5, "the train leaves at noon")):
+            line = {"context": "left", "snr": "inf", "beam": beam, "file": f"{i}.wav", "text": text}
+            lines.append({**line, "reference": reference, "segments": segments, "cpu_segments": segments})
+    lines.pop()  # the last recording has no beam of 5 yet
+    greedy, wide = ([line for line in lines if line["beam"] == beam] for beam in (1, 5))
+    assert translation_search.figures(wide)["chrF"] > translation_search.figures(greedy)["chrF"]
+    assert translation_search.figures(wide)["listener_lag_p50_s"] == pytest.approx(0.95)
+    assert translation_search.difference(wide, greedy).startswith("+")
+    translation_search.draw_results(lines, tmp_path)
+    assert (tmp_path / "index.html").is_file()
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_beams_are_checked():
+    assert translation_search.parse_beams("5,1,2") == [1, 2, 5]
+    for bad in ("5", "1", "1,many", "0,1"):
+        with pytest.raises(InputError):
+            translation_search.parse_beams(bad)

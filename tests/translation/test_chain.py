@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from tests.translation.fake import WIDTH, FakeModel, voice
@@ -9,6 +12,7 @@ from tests.translation.fake import WIDTH, FakeModel, voice
 from semaphone.channel.fading import FadingChannel
 from semaphone.metrics.latency import report
 from semaphone.translation.chain import Chain, timed
+from semaphone.translation.models.base import Burst, Phrase
 from semaphone.translation.radio import Radio, Signal
 from semaphone.translation.segmenter import SegmenterConfig
 
@@ -52,6 +56,50 @@ def test_blocks_do_not_matter(rng):
     assert whole.text == parts.text != other.text
     assert np.array_equal(whole.speech, parts.speech)
     assert sum(s.symbols for s in whole.steps) == sum(s.rows for s in whole.steps) * WIDTH // 2
+
+
+class LoadsOnce(FakeModel):
+    """Each step loads something when it is first taken."""
+
+    loaded: ClassVar[list[str]] = []
+
+    def _load(self, name):
+        if name not in self.loaded:
+            time.sleep(0.3)
+            self.loaded.append(name)
+
+    def compress(self, segment, last, state):
+        self._load("compress")
+        return super().compress(segment, last, state)
+
+    def extract(self, upload, state):
+        self._load("extract")
+        return super().extract(upload, state)
+
+    def generate(self, burst: Burst, state):
+        self._load("generate")
+        return super().generate(burst, state)
+
+    def speak(self, phrase: Phrase):
+        self._load("speak")
+        return super().speak(phrase)
+
+
+def test_loading_is_nobodys_lag(rng):
+    LoadsOnce.loaded.clear()
+    chain = Chain(LoadsOnce(), Radio(PlainSymbols(), FadingChannel("rayleigh", 15.0)), SEGMENTS)
+    x = voice(2.0, rng)
+    talk = chain.run([x], seed=3)
+    assert set(LoadsOnce.loaded) == {"compress", "extract", "generate", "speak"}
+    assert sum(sum(step.seconds.values()) for step in talk.steps) < 0.3
+    plain = Chain(FakeModel(), chain.radio, SEGMENTS).run([x], seed=3)
+    assert talk.text == plain.text  # warming up leaves nothing behind
+    assert np.array_equal(talk.speech, plain.speech)
+
+
+def test_a_step_holds_its_phrases(rng):
+    talk = Chain(FakeModel(), segments=SEGMENTS).run([voice(1.5, rng)])
+    assert " ".join(phrase.text for step in talk.steps for phrase in step.phrases) == talk.text
 
 
 def test_an_empty_talk_says_nothing():

@@ -118,3 +118,43 @@ def test_pairs_and_payloads_are_checked(seamless):
         seamless.extract(Upload(0, 0, 1, False, False, 3, b"1234"), None)
     with pytest.raises(InputError, match="could not be loaded"):
         SeamlessTranslator(SeamlessConfig(weights="/nowhere/at/all"))
+
+
+class Words:
+    """A tokenizer whose text is always the same."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def decode(self, tokens, skip_special_tokens):
+        return self.text
+
+
+def test_a_loop_in_chinese_is_not_said_within_a_segment_or_over_several(seamless):
+    bursts, _ = seamless.extract(seamless.compress(segment(), True, None)[0], None)
+    seamless._tokenizer = Words("谢谢观看谢谢观看谢谢观看")
+    assert seamless.generate(bursts[0], None)[0] == []
+    seamless._tokenizer, state, said = Words("谢谢观看。"), None, []
+    for _ in range(4):
+        phrases, state = seamless.generate(bursts[0], state)
+        said += phrases
+    assert len(said) == 2
+
+
+def test_confidence_is_that_of_the_tokens(seamless):
+    """The same as from the scores of the search itself."""
+    bursts, _ = seamless.extract(seamless.compress(segment(), True, None)[0], None)
+    phrases, _ = seamless.generate(bursts[0], None)
+    rows = torch.from_numpy(bursts[0].rows)[None]
+    out = super(type(seamless._model), seamless._model).generate(
+        rows, decoder_input_ids=torch.tensor([[10]]), num_beams=1, do_sample=False, max_new_tokens=8,
+        return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+    chances = seamless._model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+    assert phrases[0].confidence == pytest.approx(float(chances.mean().exp()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("target", "expected"), [("zh", "cmn"), ("fr", "fra"), ("eng", "eng")])
+def test_languages_have_the_names_that_they_have_elsewhere(target, expected):
+    translator = SeamlessTranslator(SeamlessConfig("fr", target), (tiny_model(), None, None))
+    assert translator._target == expected

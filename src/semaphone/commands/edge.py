@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from semaphone.commands.translate import add_doubt, add_radio_options, build_channel
+from semaphone.commands.translate import add_decoder_options, add_radio_options, build_channel
 
 if TYPE_CHECKING:
     from semaphone.translation.models.base import TranslationModel
@@ -24,7 +24,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--tls-cert", default="", metavar="FILE", help="PEM certificate, needed beyond this machine")
     parser.add_argument("--tls-key", default="", metavar="FILE", help="PEM key of the certificate")
     add_client_security(parser)
-    add_doubt(parser)
+    add_decoder_options(parser)
     add_radio_options(parser)
     parser.set_defaults(run=run)
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = EdgeConfig(args.listen, args.peer, args.most_talks, patience=args.patience, security=client_security(args))
     radio = make_radio(args.code, build_channel(args), args.code_weights, args.times)
-    edge = Edge(config, model_of(args.weights, args.threads, doubt=args.doubt), radio)
+    edge = Edge(config, model_of(args.weights, args.threads, doubt=args.doubt, beam=args.beam), radio)
     port = edge.start()
     print(f"listening on {args.listen.rpartition(':')[0]}:{port}", flush=True)
     try:

@@ -31,6 +31,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "all": ("everything", "every experiment of the LargeSC paper; with --quick a first look at each"),
     "translation-quality": ("translation_quality", "quality of translation over SNR (LSSC-ST Fig 4)"),
     "translation-latency": ("translation_latency", "average latency and a listener's lag (LSSC-ST Table II)"),
+    "translation-search": ("translation_search", "greedy search against beam search, streamed: chrF and lag"),
     "channel-code": ("channel_code", "what the channel code leaves of rows over SNR (LSSC-ST eq 6)"),
     "segment-length": ("segment_length", "quality over the length of segments (LSSC-ST's published curves)"),
 }

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from semaphone.commands.translate import add_decoder_options
 from semaphone.errors import InputError
 from semaphone.lines import Measured
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lengths", default="0.25,0.5,0.75,1.0,1.5,2.0", metavar="S,S", help="seconds")
     parser.add_argument("--contexts", default="none,left", help="with commas")
     parser.add_argument("--compressor", default="cnn", metavar="NAME")
+    add_decoder_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     except ValueError:
         raise InputError(f"Lengths are seconds with commas between them, not {args.lengths!r}.") from None
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
-    settings = {"source": args.source, "compressor": args.compressor}
+    settings = {name: getattr(args, name) for name in ("source", "compressor", "doubt", "beam")}
     lines = Measured(args.out / "results.jsonl", KEY, settings)
     for context in args.contexts.split(","):
-        model = WhisperTranslator(WhisperConfig(source=args.source, context=context, compressor=args.compressor))
+        model = WhisperTranslator(WhisperConfig(context=context, **settings))
         for length in lengths:
             chain = Chain(model, segments=SegmenterConfig(mode="fixed", first=length), speak=False)
             for pair in pairs:

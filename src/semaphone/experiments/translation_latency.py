@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semaphone.commands.translate import add_decoder_options
 from semaphone.errors import InputError
 from semaphone.lines import Measured
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from semaphone.translation.segmenter import SegmenterConfig
 
 KEY = ("system", "snr", "talk")
-SETTINGS = ("source", "limit", "talk", "context", "compressor", "threads", "seed")  # options that decide a result
+# Options that decide a result.
+SETTINGS = ("source", "limit", "talk", "context", "compressor", "doubt", "beam", "threads", "seed")
 SYSTEMS = ("fixed", "dynamic", "dynamic-text", "cascade")
 # Table II, fra-eng: s.
 PAPER = {"fixed": 0.49, "dynamic": 0.41}
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas")
     parser.add_argument("--context", default="left", choices=["none", "left", "resend"])
     parser.add_argument("--compressor", default="cnn", metavar="NAME")
+    add_decoder_options(parser)
     parser.add_argument("--threads", type=int, default=1, help="threads of the model")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -102,14 +105,14 @@ def _measure(system: str, snr: str, speech: NDArray[np.float32], args: argparse.
 
     value = parse_snr(snr)
     radio = make_radio("trained", None if value == float("inf") else FadingChannel("rayleigh", value))
-    config = WhisperConfig(source=args.source, context=args.context, compressor=args.compressor, threads=args.threads)
+    settings = {name: getattr(args, name) for name in ("source", "context", "compressor", "doubt", "beam", "threads")}
+    config = WhisperConfig(**settings)
     if system == "cascade":
         cascade, begin = Cascade(config, radio), time.process_time()
         result = cascade.run(speech, args.seed)
         cpu = time.process_time() - begin
         return {"delay": result.delay, "compute": result.compute, "cpu": cpu, "seconds": result.seconds}
     chain = Chain(WhisperTranslator(config), radio, segments_of(system))
-    chain.run([speech[:24_000]], args.seed)  # loads what is loaded once, outside the measurement
     talk = chain.run([speech], args.seed)
     return {
         "segments": [asdict(segment) for segment in timed(talk)],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semaphone.commands.translate import add_doubt
+from semaphone.commands.translate import add_decoder_options
 from semaphone.errors import InputError
 from semaphone.lines import Measured
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from semaphone.translation.models.whisper import WhisperConfig, WhisperTranslator
 
 KEY = ("part", "system", "fading", "snr", "file")
-SETTINGS = ("source", "compressor", "doubt", "times", "seed")  # options that decide a result, as does the code
+SETTINGS = ("source", "compressor", "doubt", "beam", "times", "seed")  # options that decide a result, as does the code
 TITLES = {"awgn": "AWGN", "rayleigh": "Rayleigh fading", "rician": "Rician fading"}
 # SNR at which the paper's own BLASER 2.0 curve for fra-eng reaches 95 % of its ceiling, by linear interpolation of
 # the authors' published points.
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=int, default=1, metavar="N", help="send every symbol N times")
     parser.add_argument("--compressor", default="none", metavar="NAME", help="cnn, none, or a file of weights")
     parser.add_argument("--contexts", default="none,left,resend", help="contexts of the part without noise")
-    add_doubt(parser)
+    add_decoder_options(parser)
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
     pairs = load_pairs(args.data, args.source, "eng", limit=args.limit)
     lines = Measured(args.out / "results.jsonl", KEY, _settings(args))
-    config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt)
+    config = WhisperConfig(source=args.source, compressor=args.compressor, doubt=args.doubt, beam=args.beam)
     _without_noise(pairs, lines, config, [c for c in args.contexts.split(",") if c])
     _over_snr(pairs, lines, config, args)
     draw_results(lines, args.out)
@@ -105,6 +105,7 @@ def _without_noise(pairs: list[Pair], lines: Measured, config: WhisperConfig, co
 
     for context in ["offline", *contexts]:
         model = WhisperTranslator(replace(config, context="left" if context == "offline" else context))
+        chain = Chain(model, speak=False)
         for pair in pairs:
             place = {"part": "no noise", "system": context, "fading": "", "snr": None, "file": pair.file.name}
             if lines.get(**place):
@@ -113,7 +114,7 @@ def _without_noise(pairs: list[Pair], lines: Measured, config: WhisperConfig, co
             if context == "offline":
                 text = model.translate_whole(speech)
             else:
-                text = Chain(model, speak=False).run([speech]).text
+                text = chain.run([speech]).text
             lines.add({**place, "text": text, "reference": pair.reference})
         print(f"no noise, {context}: chrF {_score(lines, 'no noise', context, '', None):.1f}", flush=True)
 

@@ -10,12 +10,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import unicodedata
 import venv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.translation.languages import iso_code
 
 
 def _sacrebleu() -> Any:
@@ -42,25 +46,55 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     return float(_sacrebleu().sentence_chrf(hypothesis, [reference]).score)
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU of a corpus, 0 to 100 (sacrebleu's defaults)."""
+# sacrebleu's tokenizers for languages that are written without spaces; others take its default.
+_TOKENIZERS = {
+    "cmn": "zh", "yue": "zh", "jpn": "char", "tha": "char", "lao": "char", "khm": "char", "mya": "char", "bod": "char",
+}  # fmt: skip
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "") -> float:
+    """BLEU of a corpus in a language (ISO 639-3), 0 to 100; where none is given, the references' letters tell.
+
+    Mandarin is cut by sacrebleu's tokenizer for Chinese, other languages without spaces letter by letter, all others
+    by sacrebleu's default.
+    """
     _same_length(hypotheses, references)
-    return float(_sacrebleu().corpus_bleu(list(hypotheses), [list(references)]).score)
+    code = iso_code(language) if language and language not in _TOKENIZERS else language or _written(references)
+    tokenizer = _TOKENIZERS.get(code, "13a")
+    return float(_sacrebleu().corpus_bleu(list(hypotheses), [list(references)], tokenize=tokenizer).score)
+
+
+def _written(texts: Sequence[str]) -> str:
+    """The language without spaces that most letters of the texts are of; "" where most are of others."""
+    letters = [c for c in "".join(texts) if c.isalpha()]
+    scripts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in letters)
+    kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
+    counts = {"cmn": scripts["CJK"], "tha": scripts["THAI"], "lao": scripts["LAO"]}
+    counts |= {"khm": scripts["KHMER"], "mya": scripts["MYANMAR"], "bod": scripts["TIBETAN"]}
+    if 10 * kana > counts["cmn"]:  # Japanese has Chinese letters, but never those alone
+        counts["jpn"] = counts.pop("cmn") + kana
+    code = max(counts, key=lambda name: counts[name])
+    return code if 2 * counts[code] > len(letters) else ""
 
 
 def _plain(text: str) -> str:
     """Lower case without punctuation: a recogniser's marks say nothing about the speech it heard."""
-    return " ".join("".join(c if c.isalnum() or c in "' " else " " for c in text.lower()).split())
+    kept = (c if unicodedata.category(c)[0] in "LMN" or c in "' " else " " for c in text.lower())
+    return " ".join("".join(kept).split())
 
 
-def asr_bleu(heard: Sequence[str], references: Sequence[str]) -> float:
-    """ASR-BLEU: BLEU between what a recogniser heard in the translated speech and the reference, marks left out."""
+def asr_bleu(heard: Sequence[str], references: Sequence[str], language: str = "") -> float:
+    """ASR-BLEU: BLEU between what a recogniser heard in the translated speech and the reference, punctuation left out.
+
+    Languages are cut into words as `bleu` does.
+    """
     _same_length(heard, references)
-    return bleu([_plain(text) for text in heard], [_plain(text) for text in references])
+    return bleu([_plain(text) for text in heard], [_plain(text) for text in references], language)
 
 
 # ---- BLASER 2.0 ----
 
+_SONAR_RATE = 16_000  # Hz
 _BLASER_PACKAGES = ("sonar-space", "soundfile")
 # Runs in the other environment: JSON lines of {source, target, source_language, target_language} on standard input.
 _BLASER_SCRIPT = """
@@ -104,6 +138,16 @@ def setup_blaser(home: Path | None = None) -> Path:
     return python
 
 
+def _speech_for_sonar(source: Path, copy: Path) -> str:
+    """A copy of a recording as SONAR's encoders take speech: 16 kHz, one channel. They don't look at the rate."""
+    from semaphone.audio import AudioWriter, read_blocks
+
+    with AudioWriter(copy, _SONAR_RATE) as writer:
+        for block in read_blocks(source, _SONAR_RATE):
+            writer.write(block)
+    return str(copy)
+
+
 def blaser2(
     pairs: Sequence[tuple[Path, Path]], source_language: str, target_language: str, home: Path | None = None
 ) -> list[float]:
@@ -111,17 +155,18 @@ def blaser2(
     python = _blaser_python(home or blaser_home())
     if not python.is_file():
         raise InputError("BLASER 2.0 is not set up here; `semaphone blaser --setup` does that.")
-    jobs = [
-        {
-            "source": str(source.resolve()),
-            "target": str(target.resolve()),
-            "source_language": source_language,
-            "target_language": target_language,
-        }
-        for source, target in pairs
-    ]
-    text = "".join(json.dumps(job) + "\n" for job in jobs)
-    done = subprocess.run([python, "-c", _BLASER_SCRIPT], input=text, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="semaphone-blaser-") as folder:
+        jobs = [
+            {
+                "source": _speech_for_sonar(source, Path(folder) / f"{number}-source.wav"),
+                "target": _speech_for_sonar(target, Path(folder) / f"{number}-target.wav"),
+                "source_language": source_language,
+                "target_language": target_language,
+            }
+            for number, (source, target) in enumerate(pairs)
+        ]
+        text = "".join(json.dumps(job) + "\n" for job in jobs)
+        done = subprocess.run([python, "-c", _BLASER_SCRIPT], input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"BLASER 2.0 failed: {last}")

@@ -8,6 +8,7 @@ step, `metrics/latency.py` works out both the paper's average latency and what a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ from semaphone.translation.device import SpeakingDevice
 from semaphone.translation.edge import FarEdge, FarState, NearEdge
 from semaphone.translation.models.base import Phrase, TranslationModel, Upload
 from semaphone.translation.radio import Radio
-from semaphone.translation.segmenter import SAMPLE_RATE, Segmenter, SegmenterConfig
+from semaphone.translation.segmenter import SAMPLE_RATE, Segment, Segmenter, SegmenterConfig
 
+_WARM_UP = 6_400  # samples
 STAGES = ("compress", "extract", "generate", "speak")
 
 
@@ -41,6 +43,7 @@ class Step:
     speech: float  # s of translated speech
     cpu: float  # s of processor time over all stages: what `seconds` sums up to on an idle core
     seconds: dict[str, float]  # computing time by stage; "extract" holds the channel encoder, "generate" the decoder
+    phrases: tuple[Phrase, ...] = ()  # that became certain with this segment
 
 
 @dataclass
@@ -61,6 +64,13 @@ class Talk:
         """Length of the input."""
         return self.steps[-1].end if self.steps else 0.0
 
+    @property
+    def confidence(self) -> float | None:
+        """Mean confidence of the phrases, each as often as it has letters; None where the model knows none."""
+        known = [(p.confidence, len(p.text)) for s in self.steps for p in s.phrases if p.confidence is not None]
+        weight = sum(letters for _, letters in known)
+        return sum(confidence * letters for confidence, letters in known) / weight if weight else None
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -72,7 +82,11 @@ class Chain:
     speak: bool = True  # False leaves the voice out: text only
 
     def run(self, blocks: Iterable[NDArray[np.float32]], seed: int = 0) -> Talk:
-        """Translates 16 kHz speech that comes in blocks of any length."""
+        """Translates 16 kHz speech that comes in blocks of any length.
+
+        What is loaded once is loaded before the first block is taken, so that no segment's time holds it.
+        """
+        _ = self._warm
         device = SpeakingDevice(self.model, Segmenter(self.segments))
         talk = _Talk(self, seed)
         state = device.start()
@@ -85,6 +99,20 @@ class Chain:
         uploads, state = device.finish(state)
         talk.take(uploads, time.perf_counter() - begin)
         return talk.result
+
+    @functools.cached_property
+    def _warm(self) -> bool:
+        """Sends a short sound and a word through every part, once a chain: states are explicit, so nothing stays."""
+        sound = (0.01 * np.random.default_rng(0).standard_normal(_WARM_UP)).astype(np.float32)
+        Segmenter(self.segments).finish(Segmenter(self.segments).step(sound)[1])
+        upload, _ = self.model.compress(Segment(0, 0, sound, False, 0.0), True, None)
+        near, far = NearEdge(self.model, self.radio), FarEdge(self.model, self.radio)
+        airs, _ = near.step(upload, near.start(0))
+        phrases = [phrase for air in airs for phrase in far.step(air)[0]]
+        if self.speak:
+            for phrase in [*phrases, Phrase(0, "Ready.")]:
+                self.model.speak(phrase)
+        return True
 
 
 class _Talk:
@@ -144,6 +172,7 @@ class _Talk:
                 len(speech) / self.result.sample_rate,
                 self.cpu - before,
                 dict(zip(STAGES, [device_seconds, *lasted], strict=True)),
+                tuple(phrases),
             )
         )
 

@@ -68,6 +68,7 @@ class Phrase:
     utterance: int
     text: str  # may be empty when the model speaks from units
     units: tuple[int, ...] = ()
+    confidence: float | None = None  # 0 to 1, how sure the model is that this was said; None: not known
 
 
 class TranslationModel(Protocol):

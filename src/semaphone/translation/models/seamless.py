@@ -24,10 +24,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.translation.languages import iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
+from semaphone.translation.models.hub import local_only
+from semaphone.translation.repetition import loops
 from semaphone.translation.segmenter import Segment
 
 DEFAULT_WEIGHTS = "facebook/seamless-m4t-v2-large"
+# ISO 639-3 codes of whole languages → those of the varieties that the model names.
+_VARIETIES = {
+    "ara": "arb", "aze": "azj", "fas": "pes", "lav": "lvs", "mon": "khk", "msa": "zsm", "nep": "npi", "nor": "nob",
+    "pus": "pbt", "swa": "swh", "uzb": "uzn",
+}  # fmt: skip
+_REMEMBERED = 400  # characters of earlier segments in which a loop may have begun
 _SHORTEST = 0.1  # s; shorter ends of a talk hold no word, and too few frames for the adapter
 
 
@@ -71,14 +80,15 @@ def _load(weights: str) -> tuple[Any, Any, Any]:
     except ImportError:
         raise MissingExtraError("Seamless", "large") from None
     name = weights or DEFAULT_WEIGHTS
+    where = {"local_files_only": local_only(name, "Seamless")}
     try:
-        model = library.SeamlessM4Tv2ForSpeechToSpeech.from_pretrained(name)
+        model = library.SeamlessM4Tv2ForSpeechToSpeech.from_pretrained(name, **where)
         if not Path(name).is_dir() or (Path(name) / "preprocessor_config.json").is_file():
-            extractor = library.SeamlessM4TFeatureExtractor.from_pretrained(name)
+            extractor = library.SeamlessM4TFeatureExtractor.from_pretrained(name, **where)
         else:
             extractor = library.SeamlessM4TFeatureExtractor()
         has_words = not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").is_file()
-        tokenizer = library.AutoTokenizer.from_pretrained(name) if has_words else None
+        tokenizer = library.AutoTokenizer.from_pretrained(name, **where) if has_words else None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"Seamless could not be loaded from {name} ({reason}).") from None
@@ -94,7 +104,8 @@ class SeamlessTranslator:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         languages = tuple(sorted(model.generation_config.vocoder_lang_code_to_id))
-        if self.config.target not in languages:
+        self._target = _their_code(self.config.target, languages)
+        if self._target not in languages:
             raise InputError(f"Seamless does not speak {self.config.target}; it speaks {', '.join(languages)}.")
         self._encoder, self._vocoder = model.speech_encoder, model.vocoder
         model.speech_encoder, model.vocoder = _FeaturesIn(), _UnitsOut()
@@ -102,7 +113,7 @@ class SeamlessTranslator:
         settings = model.config
         rate = 50.0 / (settings.adaptor_stride if settings.add_adapter else 1)
         understood = tuple(sorted(getattr(model.generation_config, "text_decoder_lang_to_code_id", languages)))
-        if self.config.source not in understood:
+        if _their_code(self.config.source, understood) not in understood:
             raise InputError(f"Seamless does not know the language {self.config.source}.")
         self.info = ModelInfo("seamless", settings.hidden_size, rate, settings.sampling_rate, understood, languages)
 
@@ -130,12 +141,13 @@ class SeamlessTranslator:
 
     @torch.inference_mode()
     def generate(self, burst: Burst, state: State) -> tuple[list[Phrase], State]:
-        """Text and units of a segment."""
+        """Text and units of a segment; nothing where the text, or with it the talk, says a phrase over and over."""
         if not len(burst.rows):
             return [], state
+        rows = torch.from_numpy(burst.rows)[None]
         out = self._model.generate(
-            input_features=torch.from_numpy(burst.rows)[None],
-            tgt_lang=self.config.target,
+            input_features=rows,
+            tgt_lang=self._target,
             speaker_id=self.config.speaker,
             return_intermediate_token_ids=True,
             text_num_beams=1,
@@ -144,7 +156,17 @@ class SeamlessTranslator:
         )
         text = self._tokenizer.decode(out.sequences[0], skip_special_tokens=True) if self._tokenizer else ""
         units = tuple(int(unit) for unit in out.waveform[0])
-        return ([Phrase(burst.utterance, text, units)] if units else []), state
+        said = f"{state or ''} {text}"[-_REMEMBERED:]
+        if not units or loops(said):
+            return [], state
+        return [Phrase(burst.utterance, text, units, self._confidence(rows, out.sequences))], said
+
+    def _confidence(self, rows: Tensor, tokens: Tensor) -> float:
+        """Geometric mean of the probabilities of a text's tokens; the first two only say what to do."""
+        decoded = self._model.text_decoder(input_ids=tokens[:, :-1], encoder_hidden_states=rows).last_hidden_state
+        chances = self._model.lm_head(decoded).log_softmax(-1)
+        chosen = chances.gather(-1, tokens[:, 1:, None])[0, 1:, 0]
+        return float(chosen.mean().exp()) if len(chosen) else 0.0
 
     @torch.inference_mode()
     def speak(self, phrase: Phrase) -> NDArray[np.float32]:
@@ -161,4 +183,15 @@ class SeamlessTranslator:
 
     @functools.cached_property
     def _voice(self) -> int:
-        return int(self._model.generation_config.vocoder_lang_code_to_id[self.config.target])
+        return int(self._model.generation_config.vocoder_lang_code_to_id[self._target])
+
+
+def _their_code(name: str, known: tuple[str, ...]) -> str:
+    """The model's code of a language: its own, or that of a language named as elsewhere in Semaphone."""
+    if name in known:
+        return name
+    try:
+        code = iso_code(name)
+    except InputError:
+        return name
+    return code if code in known else _VARIETIES.get(code, code)

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ from semaphone.translation.compressor import PlainCompressor, load_compressor
 from semaphone.translation.features import BANDS, SILENCE, MelState, log_mel, normalise
 from semaphone.translation.languages import WHISPER, iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
+from semaphone.translation.repetition import loops as loops
+from semaphone.translation.repetition import second_saying
 from semaphone.translation.segmenter import Segment
 
 ROW_WIDTH = 512  # Whisper-base
@@ -43,6 +46,9 @@ _FRAMES_PER_ROW = 2
 _PREROLL = 10  # frames kept of a silent segment, so that a word's onset in its last 100 ms is not cut
 CONTEXTS = ("none", "left", "resend")
 LOOP = -50.0  # mean log probability that a hypothesis counts with which says a phrase over and over
+_SILENT = 0.6  # probability of no speech above which a hypothesis has to be surer,
+_STRICTER = 0.4  # by so much: in noise a wide beam finds sentences that are nearly as likely as true ones
+_REMEMBERED = 400  # characters of earlier utterances in which a loop may have begun
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class WhisperConfig:
     padding: float = 3.0  # s of silence after a window while it is encoded
     tokens_per_second: float = 7.0  # a hypothesis of t s has at most 8 + 7 t tokens: babble at low SNR ends there
     doubt: float = -1.7  # mean log probability of a hypothesis below which an utterance is not begun to be said
+    beam: int = 5  # hypotheses that the decoder follows at once; 1 is greedy search
     threads: int = 1  # threads of the encoder and decoder
     weights: str = ""  # folder of a CTranslate2 Whisper model of base size; "" is the one in the package index
 
@@ -66,7 +73,8 @@ class WhisperConfig:
         iso_code(self.source)
         if iso_code(self.target) != "eng":
             raise InputError(
-                f"Whisper translates into English (eng) only, not into {self.target}; use --model seamless."
+                f"Whisper translates into English (eng) only, not into {self.target}; other languages need SeamlessM4T "
+                "and its weights, which are not part of this package (docs/translation.md)."
             )
         if self.context not in CONTEXTS:
             raise InputError(f"The context is one of {', '.join(CONTEXTS)}, not {self.context!r}.")
@@ -78,16 +86,8 @@ class WhisperConfig:
             raise InputError(f"A mean log probability lies between -100 and 0, not at {self.doubt}.")
         if self.threads < 1 or not 1.0 <= self.tokens_per_second <= 50.0:
             raise InputError("Whisper needs at least one thread and 1 to 50 tokens a second.")
-
-
-def loops(text: str) -> bool:
-    """Does it say a phrase three times on end? A recogniser that hears nothing often does, and is sure of it."""
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    return any(
-        words[i : i + n] == words[i + n : i + 2 * n] == words[i + 2 * n : i + 3 * n]
-        for n in range(2, len(words) // 3 + 1)
-        for i in range(len(words) - 3 * n + 1)
-    )
+        if not 1 <= self.beam <= 16:
+            raise InputError(f"The decoder follows 1 to 16 hypotheses at once, not {self.beam}.")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class GenerateState:
     rows: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, ROW_WIDTH), np.float32))
     certain: tuple[int, ...] = ()  # tokens that have been committed
     guess: tuple[int, ...] = ()  # tokens of the last hypothesis, committed ones included
+    said: str = ""  # the end of what was said in earlier utterances
 
 
 def embedded_files() -> dict[str, bytes]:
@@ -135,10 +136,23 @@ def embedded_files() -> dict[str, bytes]:
     return files
 
 
+class Hypothesis(NamedTuple):
+    """What the decoder writes from the rows that have arrived."""
+
+    tokens: tuple[int, ...]  # certain ones first
+    sureness: float  # mean log probability of the tokens after the certain ones
+    no_speech: float = 0.0  # probability that there is no speech in the rows
+
+    @property
+    def log_confidence(self) -> float:
+        """Logarithm of the geometric mean of the tokens' probabilities times the probability that there is speech."""
+        return self.sureness + math.log(max(1.0 - self.no_speech, 1e-9))
+
+
 class WhisperRuntime:
     """The loaded encoder, decoder and tokenizer; shared by all talks of a process."""
 
-    def __init__(self, weights: str, threads: int) -> None:
+    def __init__(self, weights: str, threads: int, beam: int = 1) -> None:
         try:
             import ctranslate2
             from tokenizers import Tokenizer
@@ -150,12 +164,17 @@ class WhisperRuntime:
             folder = Path(weights)
             if not (folder / "model.bin").is_file() or not (folder / "tokenizer.json").is_file():
                 raise InputError(f"{weights} does not hold a CTranslate2 Whisper model (model.bin, tokenizer.json).")
-            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._model = ctranslate2.models.Whisper(weights, **settings)
+            try:
+                self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+                self._model = ctranslate2.models.Whisper(weights, **settings)
+            except Exception as error:  # both libraries raise plain ones
+                reason = (str(error).splitlines() or ["no reason given"])[0]
+                raise InputError(f"{weights} does not hold a CTranslate2 Whisper model ({reason}).") from None
         else:
             files = embedded_files()
             self.tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
             self._model = ctranslate2.models.Whisper("whisper-base", files=files, **settings)
+        self._beam = beam
         self._silence: NDArray[np.float32] | None = None
         self._lock = threading.Lock()
 
@@ -187,29 +206,32 @@ class WhisperRuntime:
                 self._silence = self.encode(normalise(quiet))
             return self._silence
 
-    def decode(
-        self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int
-    ) -> tuple[tuple[int, ...], float]:
+    def decode(self, rows: NDArray[np.float32], task: list[int], certain: tuple[int, ...], limit: int) -> Hypothesis:
         """The likeliest text of rows [N <= 1500, 512] that begins with `certain`: at most `limit` tokens after it.
 
-        Beside it stands the mean log probability of the tokens after `certain`. `task` are the special tokens that
-        say what to do.
+        `task` are the special tokens that say what to do.
         """
         window = np.concatenate([rows[:FULL_ROWS], self.silence[len(rows) :]])
         features = self._view(np.ascontiguousarray(window[None], dtype=np.float32))
         prompt = [*task, *certain]
         # CTranslate2 counts the prompt in max_length, and returns the part of it that is text.
-        result = self._model.generate(
-            features, [prompt], beam_size=1, max_length=len(prompt) + limit, return_scores=True
+        (result,) = self._model.generate(
+            features,
+            [prompt],
+            beam_size=self._beam,
+            max_length=len(prompt) + limit,
+            return_scores=True,
+            return_no_speech_prob=True,
         )
-        found = tuple(result[0].sequences_ids[0])
-        return found if found[: len(certain)] == certain else certain + found, float(result[0].scores[0])
+        found = tuple(result.sequences_ids[0])
+        tokens = found if found[: len(certain)] == certain else certain + found
+        return Hypothesis(tokens, float(result.scores[0]), float(result.no_speech_prob))
 
 
 @functools.lru_cache(maxsize=2)
-def runtime(weights: str = "", threads: int = 1) -> WhisperRuntime:
+def runtime(weights: str = "", threads: int = 1, beam: int = 1) -> WhisperRuntime:
     """The runtime of a process, loaded once."""
-    return WhisperRuntime(weights, threads)
+    return WhisperRuntime(weights, threads, beam)
 
 
 @functools.lru_cache(maxsize=1)
@@ -295,25 +317,39 @@ class WhisperTranslator:
         """Writes English from the rows that have arrived; words that two hypotheses in a row agree on are certain."""
         now: GenerateState = state or GenerateState()
         if burst.utterance != now.utterance:
-            now = GenerateState(burst.utterance)
+            said = f"{now.said} {self._runtime.text(now.certain)}" if now.certain else now.said
+            now = GenerateState(burst.utterance, said=said[-_REMEMBERED:])
         rows = np.concatenate([now.rows[: burst.first], burst.rows, now.rows[burst.first + len(burst.rows) :]])
         now = replace(now, rows=rows)
         if not len(rows) or (self.config.commit == "end" and not burst.last):
             return [], now
-        guess, sureness = self._hypothesis(now)
-        if not now.certain and sureness < self.config.doubt:
+        found = self._hypothesis(now)
+        guess = found.tokens
+        if not now.certain and found.sureness < self.config.doubt + (_STRICTER if found.no_speech > _SILENT else 0.0):
             return [], replace(now, guess=guess)  # what noise sounds like to a recogniser is worse than nothing
         keep = len(guess) if burst.last else self._agreed(now, guess)
         fresh = guess[len(now.certain) : keep]
         text = self._runtime.text(fresh)
         now = replace(now, certain=guess[:keep] if keep > len(now.certain) else now.certain, guess=guess)
-        return ([Phrase(burst.utterance, text)] if text.strip() else []), now
+        phrase = Phrase(burst.utterance, text, confidence=math.exp(found.log_confidence))
+        return ([phrase] if text.strip() else []), now
 
-    def _hypothesis(self, now: GenerateState) -> tuple[tuple[int, ...], float]:
+    def _hypothesis(self, now: GenerateState) -> Hypothesis:
+        """The hypothesis from all rows. One that loops is cut before it says its phrase again.
+
+        Where nothing of this utterance has been said, a loop counts as the deepest doubt.
+        """
         seconds = len(now.rows) / ROW_RATE
         limit = max(1, 8 + round(self.config.tokens_per_second * seconds) - len(now.certain))
-        guess, sureness = self._runtime.decode(now.rows, self._task, now.certain, limit)
-        return guess, min(sureness, LOOP) if loops(self._runtime.text(guess)) else sureness
+        found = Hypothesis(*self._runtime.decode(now.rows, self._task, now.certain, limit))
+        before = f"{now.said} " if now.said else ""
+        cut = second_saying(before + self._runtime.text(found.tokens))
+        if cut is None:
+            return found
+        keep = len(found.tokens)
+        while keep > len(now.certain) and len(before) + len(self._runtime.text(found.tokens[:keep])) > cut:
+            keep -= 1
+        return found._replace(tokens=found.tokens[:keep], sureness=found.sureness if now.certain else LOOP)
 
     def _agreed(self, now: GenerateState, guess: tuple[int, ...]) -> int:
         """How many tokens this hypothesis shares with the last one, up to the end of a whole word."""
@@ -346,7 +382,7 @@ class WhisperTranslator:
         mel = log_mel(samples, last=True)[0][:2700]
         rows = self._runtime.encode(normalise(np.pad(mel, ((0, 3000 - len(mel)), (0, 0)), constant_values=SILENCE)))
         limit = 8 + round(self.config.tokens_per_second * len(samples) / 16_000)
-        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit)[0]).strip()
+        return self._runtime.text(self._runtime.decode(rows, self._task, (), limit).tokens).strip()
 
     @functools.cached_property
     def _task(self) -> list[int]:
@@ -355,7 +391,7 @@ class WhisperTranslator:
 
     @functools.cached_property
     def _runtime(self) -> WhisperRuntime:
-        return runtime(self.config.weights, self.config.threads)
+        return runtime(self.config.weights, self.config.threads, self.config.beam)
 
 
 def _first_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> int:
