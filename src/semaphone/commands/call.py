@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from semaphone.commands import _link
@@ -10,9 +11,11 @@ from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from rich.table import Table
 
+    from semaphone.call.ending import Ending
     from semaphone.call.ends import Sink, Source
     from semaphone.call.report import CallReport
     from semaphone.call.session import CallOptions, CallSession
@@ -51,7 +54,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
-    parser.add_argument("--give-up", default="60s", metavar="TIME", help="leave after hearing nothing for so long")
+    parser.add_argument(
+        "--give-up",
+        metavar="TIME",
+        help="leave after hearing nothing for so long (default 60s; without it, --listen waits until somebody calls)",
+    )
     parser.add_argument("--dashboard", action="store_true", help="show rates, losses and delays while talking")
     parser.add_argument("--report", metavar="FILE", help="write them as JSON at the end")
     parser.set_defaults(run=run)
@@ -66,24 +73,37 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.new_key} is the key; bring a copy to the other end by a way that nobody else can read.")
         return 0
     options = _options(args)
-    for target in (args.output, args.report):
-        if target is not None and target == args.input and target not in ("-", "none"):
-            raise InputError(f"{target} is named twice; input and outputs must be different files.")
-    report = _talk(args, options)
-    if args.report is not None:
-        import json
+    file = args.input if args.input not in ("-", "none", "microphone") else "-"
+    _link.check_targets(file, *(name for name in (args.output, args.report) if name not in ("none", "loudspeaker")))
+    return _call(args, options)
 
-        from semaphone.files import replacing
 
-        with replacing(args.report) as part:
+def _call(args: argparse.Namespace, options: CallOptions) -> int:
+    import contextlib
+    import json
+
+    from semaphone.call.ending import Ending
+    from semaphone.files import replacing
+
+    failures: list[InputError] = []
+    with contextlib.ExitStack() as stack:
+        voice, options = _prepared(args, options)
+        ending = stack.enter_context(Ending())
+        part = None
+        if args.report is not None:
+            part = stack.enter_context(replacing(args.report))  # before the talk: is it possible at all?
+        report = _talk(args, voice, options, ending, failures)
+        if part is not None:
             part.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    if failures:
+        raise failures[0]
     if args.output != "-":
         print(summary(report))
     return 0
 
 
 def _options(args: argparse.Namespace) -> CallOptions:
-    from semaphone.call.address import parse_address, parse_duration
+    from semaphone.call.address import parse_address, parse_addresses, parse_duration
     from semaphone.call.secure import check_srtp, read_key
     from semaphone.call.session import CallOptions
 
@@ -95,11 +115,13 @@ def _options(args: argparse.Namespace) -> CallOptions:
         )
     if not args.plain:
         check_srtp()
+    called = parse_addresses(args.connect, "127.0.0.1") if args.connect is not None else [None]
     return CallOptions(
         listen=parse_address(args.listen) if args.listen is not None else None,
-        connect=parse_address(args.connect, "127.0.0.1") if args.connect is not None else None,
+        connect=called[0],
+        also=tuple(address for address in called[1:5] if address is not None),
         key=None if args.plain else read_key(args.key_file),
-        give_up=parse_duration(args.give_up),
+        give_up=parse_duration(args.give_up) if args.give_up is not None else None,
     )
 
 
@@ -116,6 +138,10 @@ def _source(name: str, codec: Codec) -> Source:
 
     if name == "none":
         return Nobody()
+    if name == "-":
+        from semaphone.call.pipes import PipeSource
+
+        return PipeSource(codec.info.sample_rate, codec.info.delay)
     if name == "microphone":
         from semaphone.call.device import Microphone
 
@@ -128,6 +154,10 @@ def _sink(name: str, codec: Codec) -> Sink:
 
     if name == "none":
         return Nobody()
+    if name == "-":
+        from semaphone.call.pipes import PipeSink
+
+        return PipeSink(codec.info.sample_rate)
     if name == "loudspeaker":
         from semaphone.call.device import Loudspeaker
 
@@ -135,21 +165,28 @@ def _sink(name: str, codec: Codec) -> Sink:
     return FileSink(name, codec.info.sample_rate)
 
 
-def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
-    import asyncio
-    import contextlib
-    import sys
+def _prepared(args: argparse.Namespace, options: CallOptions) -> tuple[Voice, CallOptions]:
+    """The models, loaded."""
     from dataclasses import replace
 
+    _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
+    voice, dtx = _voice(args, _link.codec_of(args))
+    _link.settle()
+    return voice, replace(options, dtx=dtx)
+
+
+def _talk(
+    args: argparse.Namespace, voice: Voice, options: CallOptions, ending: Ending, failures: list[InputError]
+) -> CallReport:
+    """How the call went; `failures` gets why none came about."""
+    import asyncio
+    from collections import deque
+
+    from semaphone.call.address import show
     from semaphone.call.session import CallSession
 
-    _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
-    codec = _link.codec_of(args)
-    voice, dtx = _voice(args, codec)
-    _link.settle()
-    options = replace(options, dtx=dtx)
-    source, sink = _source(args.input, codec), _sink(args.output, codec)
-    lines: list[str] = []
+    source, sink = _source(args.input, voice.codec), _sink(args.output, voice.codec)
+    lines: deque[str] = deque(maxlen=1)
 
     def note(line: str) -> None:
         lines.append(line)
@@ -158,19 +195,25 @@ def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
 
     async def talking() -> CallReport:
         session = CallSession(voice, source, sink, options, note)
+        if options.connect is not None:
+            note(f"calling {show(options.connect)}")
+        elif options.listen is not None:
+            note(f"waiting at {show(options.listen)} to be called")
         task = asyncio.get_running_loop().create_task(session.run())
         # Hanging up is the usual end of a call and no error: the report and the recording are wanted.
-        _link.ends_with_signals(task)
+        ending.calls(session.hang_up)
         if args.dashboard:
             await _show(session, task, lines)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await task
+        except InputError as error:
+            failures.append(error)
         return session.report()
 
     return asyncio.run(talking())
 
 
-async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: list[str]) -> None:
+async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: Sequence[str]) -> None:
     """A table of the call, drawn anew four times a second until the task is done."""
     import asyncio
 
@@ -184,12 +227,14 @@ async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: lis
         live.update(_table(session, lines), refresh=True)
 
 
-def _table(session: CallSession, lines: list[str]) -> Table:
+def _table(session: CallSession, lines: Sequence[str]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     report, buffer, mask = session.report(), session.listener.buffer, session.speaker.mask
     losses = buffer.losses.report() if buffer is not None else None
-    table = Table(title=lines[-1] if lines else "waiting for the other end")
+    # A line may hold what a stranger has sent: it is text, and no markup.
+    table = Table(title=Text(lines[-1] if lines else "waiting for the other end"))
     for column in ("", "sent", "heard"):
         table.add_column(column)
 
