@@ -115,9 +115,9 @@ class Complaints:
     _at: float = 0.0
     _recent: deque[str] = field(default_factory=lambda: deque(maxlen=16))
 
-    def say(self, line: str, now: float) -> None:
-        """Tells the line, unless it was told lately or there are too many."""
-        if line in self._recent:
+    def say(self, line: str, now: float, again: bool = False) -> None:
+        """Tells the line, unless it was told lately (`again`: even then) or there are too many."""
+        if line in self._recent and not again:
             return
         left = self.most if self._left < 0 else min(self._left + (now - self._at) / self.pause, self.most)
         self._left, self._at = left, now

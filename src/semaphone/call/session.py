@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 UDP_HEADERS = 28  # bytes of IPv4 and UDP
 TICK = 0.25  # s
 MANY = 100  # meetings, after which no more are told: the other end makes them by itself
-REMIND = 0.1  # s between hellos to someone who speaks already while we have not heard that we were heard
+SILENT = 4.0  # s without anything of the other end, after which it is said
+REMIND = 0.1  # s until a hello to someone who speaks already while we have not heard that we were heard; then longer
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class CallSession(asyncio.DatagramProtocol):
         self.meetings = 0
         self.met_at = 0.0
         self.presence = Presence(options.connect is not None, options.give_up)
-        self.complaints = Complaints(note)
+        self.complaints = Complaints(note)  # about what strangers send
+        self.warnings = Complaints(note)  # about the way between both ends
         self._called = tuple(map(plain_address, (options.connect, *options.also))) if options.connect else ()
         self.remote = self._called[0] if self._called else None
         self.address: Address | None = None  # our own, once the socket is open
@@ -94,6 +96,9 @@ class CallSession(asyncio.DatagramProtocol):
         self._tasks: list[asyncio.Task[None]] = []
         self._hung_up = False  # by the other side
         self._ending = False  # by us
+        self._reminders = 0  # since both ends met
+        self._unheard = False  # nothing has come for some time, and that was said
+        self._left_at: float | None = None
         self._over: asyncio.Future[None]
         self._transports: dict[bool, asyncio.DatagramTransport] = {}  # by whether it is of IPv6
 
@@ -156,6 +161,7 @@ class CallSession(asyncio.DatagramProtocol):
 
     async def _leave(self) -> None:
         """Says goodbye and closes everything, even if it is interrupted in the middle."""
+        self._left_at = asyncio.get_running_loop().time()
         try:
             if self._cipher is not None and not self._hung_up:
                 for _ in range(3):  # one may be lost
@@ -184,6 +190,7 @@ class CallSession(asyncio.DatagramProtocol):
             if self._cipher is not None and now >= next_report:
                 next_report = now + random.uniform(0.9, 1.1)  # RFC 3550 §6.2: not all at the same time
                 self._send_rtcp(self.reports.compound(now))
+                self._warn(now)
             await asyncio.sleep(TICK)
         if not self._over.done():
             self._over.set_result(None)
@@ -200,6 +207,16 @@ class CallSession(asyncio.DatagramProtocol):
             self.note(sentence)
             return True
         return self.speaker.done and bool(self.meetings) and self.reports.far_side_quiet
+
+    def _warn(self, now: float) -> None:
+        """Says which way does not work."""
+        for sentence in self.reports.warnings():
+            self.warnings.say(sentence, now, again=True)
+        unheard = now - self.presence.heard_at > SILENT
+        if unheard != self._unheard:
+            self._unheard = unheard
+            sentence = "Nothing is heard of the other side." if unheard else "The other side is heard again."
+            self.warnings.say(sentence, now, again=True)
 
     # --- packets out
 
@@ -251,8 +268,10 @@ class CallSession(asyncio.DatagramProtocol):
 
     def _remind(self, addr: Address, now: float) -> None:
         """The other end has met us and speaks, so the hello that would tell us was lost: ask for it again."""
-        if addr == self._caller and now - self.presence.greeted_at >= REMIND:
+        pause = REMIND * 2 ** min(self._reminders, 6)  # it may also be a stranger who floods somebody else
+        if addr == self._caller and now - self.presence.greeted_at >= pause:
             self.presence.greeted_at = now
+            self._reminders += 1
             self._send_to(self.meeting.hello(addr), addr)
 
     def _hear(self, addr: Address, now: float) -> None:
@@ -302,6 +321,7 @@ class CallSession(asyncio.DatagramProtocol):
         peer = self.meeting.peer
         assert peer is not None
         self._cipher = self.meeting.cipher()
+        self._reminders = 0
         self.speaker.renumber()
         self.reports.begin()
         self.listener.start(peer.header.format, peer.ssrc)
@@ -345,8 +365,13 @@ class CallSession(asyncio.DatagramProtocol):
     def report(self) -> CallReport:
         """How it went, up to now."""
         info, form = self.voice.codec.info, self.voice.form
-        seconds = max(asyncio.get_running_loop().time() - self.met_at, 1e-9) if self.meetings else 0.0
         buffer = self.listener.buffer
+        now = self._left_at or asyncio.get_running_loop().time()
+        seconds = max(now - self.met_at, 1e-9) if self.meetings else 0.0
+        expected, outgoing = self.reports.expected(), self.reports.outgoing
+        in_time = buffer.counts[Arrival.ACCEPTED] if buffer is not None else 0
+        # An end that is there sends a report each second: if none has come at all, neither has what it says.
+        cut_off = bool(self.meetings) and not in_time and not self.admitted["rtcp"] and seconds > SILENT
         losses = buffer.losses.report() if buffer is not None else None
         out, into = self.speaker.traffic, self.listener.traffic
         latency = self.delays.quantiles()
@@ -368,7 +393,10 @@ class CallSession(asyncio.DatagramProtocol):
             received_gross_bps=rate(self.received.wire_bytes),
             packets_sent=out.packets,
             packets_received=into.packets,
-            loss_rate=round(losses.lost / max(losses.packets, 1), 5) if losses is not None else 0.0,
+            packets_expected=expected,
+            loss_rate=round(max(1 - in_time / expected, 0.0), 5) if expected else float(cut_off),
+            sent_loss_rate=round(outgoing.loss_rate, 5) if outgoing is not None else None,
+            unheard_seconds=round(now - self.presence.heard_at, 3) if self.meetings else 0.0,
             conditional_loss=round(losses.conditional, 4) if losses is not None else 0.0,
             mean_burst=round(losses.mean_burst, 3) if losses is not None else 0.0,
             reported_loss_rate=reported,

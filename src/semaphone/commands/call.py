@@ -249,6 +249,7 @@ def _table(session: CallSession, lines: Sequence[str]) -> Table:
         percent(report.reported_loss_rate),
         percent(losses.loss_rate if losses is not None else None),
     )
+    table.add_row("loss, all packets", percent(report.sent_loss_rate), percent(report.loss_rate))
     table.add_row("burst, packets", "", f"{report.mean_burst:.1f}")
     table.add_row("codebooks + copies", f"{mask.sent} + {mask.twice}", "")
     table.add_row("jitter, ms", "", f"{report.jitter_ms:.1f}")
@@ -265,14 +266,18 @@ def summary(report: CallReport) -> str:
     if not report.meetings:
         return "nobody was met"
     round_trip = "" if report.round_trip_ms is None else f", round trip {report.round_trip_ms:.0f} ms"
+    lost = report.sent_loss_rate
+    arrived = "" if lost is None else f"of those sent, {lost:.1%} did not arrive; "
     ear = report.latency_ms.get("mouth_to_ear")
     text = (
         f"{report.seconds:.1f} s, {'encrypted' if report.encrypted else 'NOT encrypted'}: sent "
         f"{report.sent_payload_bps:.0f} bit/s of payload, {report.sent_gross_bps:.0f} in all; heard "
         f"{report.received_payload_bps:.0f}, {report.received_gross_bps:.0f} in all\n"
         f"{report.packets_received} packets came, {report.loss_rate:.1%} were lost or late in bursts of "
-        f"{report.mean_burst:.1f}; jitter {report.jitter_ms:.1f} ms{round_trip}"
+        f"{report.mean_burst:.1f}; {arrived}jitter {report.jitter_ms:.1f} ms{round_trip}"
     )
+    if report.unheard_seconds > 10:
+        text += f"\nnothing was heard of the other side in the last {report.unheard_seconds:.0f} s"
     for stage, delay in report.latency_ms.items():
         if stage != "mouth_to_ear":
             text += f"\n{stage.replace('_', ' '):>14}: {delay.p50:6.1f} ms, p99 {delay.p99:6.1f} ms"
