@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -322,6 +323,25 @@ def test_the_first_address_that_answers_is_met() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+@pytest.mark.parametrize("listen", ["::1", "::"])
+def test_a_call_over_ipv6(listen) -> None:
+    async def scenario() -> None:
+        notes: list[str] = []
+        a = end(600, listen=(listen, 0), notes=notes)
+        try:
+            first = await running(a)
+        except InputError:
+            pytest.skip("there is no ::1 here")
+        port = address_of(a)[1]
+        second = await running(end(600, connect=("::1", port), also=((HERE, port),)))
+        await until(lambda: a.listener.traffic.packets > 3)
+        assert re.match(r"met (\[::1\]|\[::ffff:127.0.0.1\]):", notes[0])
+        await stopped(first, second)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_one_way_audio_is_said_and_counted(both) -> None:
     """What b says does not arrive; with `both`, neither do its reports."""
@@ -348,6 +368,7 @@ def test_one_way_audio_is_said_and_counted(both) -> None:
             assert ours.packets_expected > 20
             assert ours.sent_loss_rate is not None
             assert ours.sent_loss_rate < 0.3
+            assert a.speaker.heard_loss == 1.0
         a.datagram_received = receive  # type: ignore[method-assign]
         await until(lambda: any("hears what is said here again" in line for line in notes["b"]))
         await stopped(*tasks)

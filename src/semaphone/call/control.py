@@ -215,6 +215,11 @@ class Reports:
         )
         return max(known, self.incoming.sent)
 
+    @property
+    def hears_nothing(self) -> bool:
+        """Does the other end send, and nothing of it arrives?"""
+        return self._ways["in"].deaf
+
     def warnings(self) -> list[str]:
         """Sentences about ways that have stopped to work, or work again, since the last time."""
         found = []

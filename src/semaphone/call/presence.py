@@ -33,6 +33,7 @@ class Presence:
 
     calls: bool  # we call; else we wait to be called
     give_up: float | None  # s without hearing anything, after which we leave; None: as long as is usual
+    secure: bool = True  # there is a key
     since: float = 0.0  # when we began to wait
     met: bool = False
     heard_at: float = -1e9
@@ -99,7 +100,8 @@ class Presence:
         if now - self.since <= patience or (self.give_up is None and not self.calls):
             return ""
         if self.calls:
-            return f"Nobody answered within {patience:g} s; is the other end there, and does it have the same key?"
+            key = ", and does it have the same key" if self.secure else ""
+            return f"Nobody answered within {patience:g} s; is the other end there{key}?"
         return f"Nobody called within {patience:g} s."
 
 

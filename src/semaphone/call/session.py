@@ -85,7 +85,7 @@ class CallSession(asyncio.DatagramProtocol):
         self.sent, self.received = Traffic(), Traffic()  # all datagrams
         self.meetings = 0
         self.met_at = 0.0
-        self.presence = Presence(options.connect is not None, options.give_up)
+        self.presence = Presence(options.connect is not None, options.give_up, options.key is not None)
         self.complaints = Complaints(note)  # about what strangers send
         self.warnings = Complaints(note)  # about the way between both ends
         self._called = tuple(map(plain_address, (options.connect, *options.also))) if options.connect else ()
@@ -210,6 +210,8 @@ class CallSession(asyncio.DatagramProtocol):
 
     def _warn(self, now: float) -> None:
         """Says which way does not work."""
+        if self.reports.hears_nothing:
+            self.speaker.heard_loss = 1.0  # until a packet comes
         for sentence in self.reports.warnings():
             self.warnings.say(sentence, now, again=True)
         unheard = now - self.presence.heard_at > SILENT

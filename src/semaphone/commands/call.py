@@ -180,6 +180,7 @@ def _talk(
 ) -> CallReport:
     """How the call went; `failures` gets why none came about."""
     import asyncio
+    import contextlib
     from collections import deque
 
     from semaphone.call.address import show
@@ -190,8 +191,9 @@ def _talk(
 
     def note(line: str) -> None:
         lines.append(line)
-        if not args.dashboard:
-            print(line, file=sys.stderr, flush=True)
+        if not args.dashboard and sys.stderr is not None:
+            with contextlib.suppress(OSError):  # a call goes on without someone to read this
+                print(line, file=sys.stderr, flush=True)
 
     async def talking() -> CallReport:
         session = CallSession(voice, source, sink, options, note)
