@@ -25,11 +25,13 @@ def pipe():
 
 async def first_blocks(source: PipeSource, count: int, size: int = 800) -> list[tuple[np.ndarray, float]]:
     found = []
-    async for block in source.blocks(size):
-        found.append(block)
-        if len(found) == count:
-            break
-    source.close()
+    try:
+        async for block in source.blocks(size):
+            found.append(block)
+            if len(found) == count:
+                break
+    finally:
+        source.close()
     return found
 
 
@@ -63,6 +65,26 @@ def test_a_pipe_that_is_slower_has_its_own_pace(pipe) -> None:
     threading.Thread(target=fill).start()
     blocks = asyncio.run(first_blocks(PipeSource(16000, 0, pipe[0]), 5))
     assert np.diff([spoken for _, spoken in blocks]) == pytest.approx(0.1, abs=0.05)
+
+
+def test_while_a_pipe_is_silent_so_is_the_speaker(pipe) -> None:
+    """What comes after a pause is as old as what came before it."""
+
+    def fill() -> None:
+        os.write(pipe[1], np.full(1600, 1000, "<i2").tobytes())
+        time.sleep(0.7)
+        os.write(pipe[1], np.full(1600, 2000, "<i2").tobytes())
+        os.close(pipe[1])
+        pipe[1] = -1
+
+    threading.Thread(target=fill).start()
+    blocks = asyncio.run(first_blocks(PipeSource(16000, 0, pipe[0]), 99))
+    loud = [round(float(samples[0]) * 32768) for samples, _ in blocks]
+    assert loud == [1000] * 2 + [0] * (len(loud) - 4) + [2000] * 2
+    assert 8 <= len(loud) - 4 <= 14
+    times = np.array([spoken for _, spoken in blocks])
+    assert np.diff(times).max() < 0.05 + pipes.GRACE + 0.05
+    assert np.median(np.diff(times)) == pytest.approx(0.05, abs=0.01)
 
 
 def test_a_silent_pipe_holds_up_nothing(pipe) -> None:

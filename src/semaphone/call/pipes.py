@@ -29,6 +29,7 @@ FILES += (b"ID3", b"SPHN", b"\x1aE\xdf\xa3")  # the last one is WebM and Matrosk
 PIECE = 4096  # bytes that are read at once
 AHEAD = 8  # pieces that wait to be sent: a pipe is read as speech is spoken
 CATCH_UP = 1e-3  # by which a pipe that has more is sent faster: its clock may be faster than ours
+GRACE = 0.1  # s by which a pipe may be late, until silence takes its place
 LONGEST = 2.0  # s of sound that wait to be taken; what comes beyond it is dropped
 PATIENCE = 0.2  # s to wait for room
 LAST = 1.0  # s, at the end, for what still waits
@@ -67,13 +68,16 @@ class PipeSource:
         self._handle = standard_input() if handle is None else handle
         self._room = threading.Semaphore(AHEAD)
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        self._coming: asyncio.Future[bytes] | None = None
         self._closed = False
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         """The thread: b"" ends it."""
         data = b"?"
-        while data and not self._closed:
+        while data:
             self._room.acquire()
+            if self._closed:
+                return
             try:
                 data = os.read(self._handle, PIECE)
                 loop.call_soon_threadsafe(self._pieces.put_nowait, data)
@@ -83,31 +87,46 @@ class PipeSource:
             except RuntimeError:  # the loop is closed: nobody listens any more
                 return
 
-    async def _blocks(self, size: int) -> AsyncIterator[bytes]:
-        """Whole blocks of `size` bytes; silence fills up the last one."""
-        held, first = b"", True
-        while piece := await self._pieces.get():
-            self._room.release()
-            held += piece
-            if first and len(held) >= 8:
-                first = False
-                if is_file_of_sound(held):
-                    raise InputError("Standard input is an audio file; it should be raw 16-bit PCM (or give its name).")
-            while len(held) >= size:
-                yield held[:size]
-                held = held[size:]
-        held = held[: len(held) // 2 * 2] + bytes(2 * self._tail)
-        for start in range(0, len(held), size):
-            yield held[start : start + size].ljust(size, b"\0")
+    async def _next(self, until: float | None) -> bytes | None:
+        """The next piece, b"" at the end; None if there is none until then (s, the loop's clock)."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._pieces.get())
+        loop = asyncio.get_running_loop()
+        await asyncio.wait([self._coming], timeout=None if until is None else max(until - loop.time(), 0.0))
+        if not self._coming.done():
+            return None
+        piece, self._coming = self._coming.result(), None
+        self._room.release()
+        return piece
+
+    async def _blocks(self, size: int, duration: float) -> AsyncIterator[tuple[bytes, float]]:
+        """Whole blocks of `size` bytes and when they are complete. While the pipe is silent, they are silence."""
+        loop = asyncio.get_running_loop()
+        held, due, grace, checked, ended = b"", None, GRACE, False, False
+        while not ended or held:
+            while len(held) < size and not ended:
+                piece = await self._next(None if due is None else due + duration + grace)
+                if piece is None:
+                    break
+                ended = not piece
+                held += piece if piece else bytes(len(held) % 2 + 2 * self._tail)
+                if not checked and len(held) >= 8:
+                    checked = True
+                    if is_file_of_sound(held):
+                        raise InputError("Standard input is an audio file; it should be raw 16-bit PCM (or be named).")
+            if len(held) or not ended:
+                # A pipe that has more waits for its time.
+                grace = GRACE if len(held) >= size else 0.0
+                due = max(0.0 if due is None else due + duration * (1 - CATCH_UP), loop.time())
+                yield held[:size].ljust(size, b"\0"), due
+            held = held[size:]
 
     async def blocks(self, size: int) -> AsyncIterator[tuple[Samples, float]]:
         """See Source."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop,), daemon=True, name="standard input").start()
-        duration, due = size / self._rate, 0.0  # when the next block is complete
-        async for block in self._blocks(2 * size):
-            # A pipe that is behind goes on when it has something; one that is ahead waits for its time.
-            due = max(due + duration * (1 - CATCH_UP), loop.time())
+        duration = size / self._rate
+        async for block, due in self._blocks(2 * size, duration):
             await asyncio.sleep(max(0.0, due - loop.time()))
             yield np.frombuffer(block, "<i2").astype(np.float32) / np.float32(32768), due - duration
 
@@ -115,6 +134,8 @@ class PipeSource:
         """Lets the thread go; it may still wait for something to read."""
         self._closed = True
         self._room.release()
+        if self._coming is not None:
+            self._coming.cancel()
 
 
 class PipeSink:
