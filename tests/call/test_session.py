@@ -230,7 +230,8 @@ def test_one_call_at_a_time(key, monkeypatch) -> None:
     monkeypatch.setattr(presence, "REFUSED", 1.0)
 
     async def scenario() -> None:
-        notes, others = [], []
+        notes: list[str] = []
+        others: list[str] = []
         a = end(600, key=key, listen=(HERE, 0), notes=notes)
         first = await running(a)
         b = end(600, key=key, connect=a.address)

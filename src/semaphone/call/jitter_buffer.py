@@ -32,6 +32,8 @@ from semaphone.packet.format import PacketFormat
 from semaphone.packet.payload import parse
 from semaphone.packet.rtp import RtpPacket, unwrap
 
+CHANCE = 0.16  # s of packets in a row that take too long without a stall
+
 
 class Arrival(Enum):
     """What became of a packet."""
@@ -229,7 +231,7 @@ class JitterBuffer:
             self._held += 1
         else:
             self._held = 0
-        return 0 < self._held <= longest
+        return round(CHANCE * self.config.form.packet_rate) < self._held <= longest
 
     def _begin(self, block: int, transit: float, now: float) -> None:
         offset = transit + self._spread + self.margin + self._copies_wait
@@ -350,8 +352,8 @@ class JitterBuffer:
             return self._offset
         ordered = self._ordered()
         # No delay that is allowed waits for those that took longer: they are late, and do not make others wait.
-        within = ordered[: bisect.bisect_right(ordered, ordered[0] + self.config.max_delay)]
-        wanted = within[min(math.ceil(self.config.quantile * len(within)), len(within)) - 1] + self.config.headroom
+        within = bisect.bisect_right(ordered, ordered[0] + self.config.max_delay)
+        wanted = ordered[min(math.ceil(self.config.quantile * len(ordered)), within) - 1] + self.config.headroom
         if len(ordered) < 50:
             wanted = max(wanted, ordered[0] + self.config.start_delay)
         self._spread = min(wanted - ordered[0], self.config.max_delay)
