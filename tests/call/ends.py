@@ -87,7 +87,7 @@ def ear_of(session: CallSession) -> Ear:
 
 def address_of(session: CallSession) -> tuple[str, int]:
     assert session.address is not None
-    return session.address
+    return session.address[0], session.address[1]
 
 
 async def running(session: CallSession) -> asyncio.Task:

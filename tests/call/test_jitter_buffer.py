@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -235,6 +236,112 @@ def test_a_sliding_pause_is_known_from_its_first_packet() -> None:
     got = play(buffer, arrivals, 3.0)
     assert [due.silent for due in got[:30]] == [False] * 10 + [True] * 10 + [False] * 10
     assert buffer.losses.lost == 0
+
+
+SLIDING = PacketFormat.named("sliding", 4, 32)
+
+
+def stalled(blocks: int, begin: float, length: float, drain: float = 0.0, form: PacketFormat = SLIDING):
+    """A talk over a network that holds everything from `begin` on for `length` s, then delivers it within `drain` s."""
+    arrivals = []
+    for i, packet in enumerate(talk(blocks, form)):
+        sent = sent_at(i, form)
+        held = begin <= sent < begin + length
+        arrivals.append((begin + length + drain * (sent - begin) / length if held else sent, packet))
+    return arrivals
+
+
+def ages(got: list[Due], since: float, form: PacketFormat = SLIDING) -> list[float]:
+    """s from mouth to ear of the blocks that were played from `since` on."""
+    return [due.play_at - due.block * form.block_duration for due in got if any(due.payloads) and due.play_at >= since]
+
+
+@pytest.mark.parametrize("length", [1.0, 1.9, 2.1, 2.4, 3.0, 8.0, 20.0])
+@pytest.mark.parametrize("schedule", ["sliding", "split", "bundle:320ms"])
+def test_after_a_stall_play_goes_on_at_the_live_edge(length, schedule) -> None:
+    form = PacketFormat.named(schedule, 4, 32)
+    arrivals = stalled(round(60 / form.block_duration), 5.0, length, form=form)
+    buffer = JitterBuffer(JitterConfig(form, 16000), 7)
+    got = play(buffer, arrivals, 61)
+    before = max(age for age, due in zip(ages(got, 0, form), got, strict=False) if due.play_at < 5.0)
+    assert max(ages(got, 5.0 + length + 1.0, form)) < before + 0.35
+    assert np.median(ages(got, 5.0 + length + 1.0, form)) < before + 0.15
+    assert buffer.delay < before + 0.15
+    # What came too late is counted as that, and what was sent after the stall is heard.
+    assert sum(buffer.counts.values()) == len(arrivals)
+    assert buffer.counts[Arrival.LATE] >= (length - 0.7) * form.packet_rate
+    last = round((5.0 + length + 1.0) / form.block_duration)
+    assert all(None not in due.payloads for due in got if last <= due.block < got[-1].block and not due.filler)
+
+
+@pytest.mark.parametrize("drain", [0.5, 2.0, 4.0])
+def test_a_stall_that_drains_slowly_stays_close_to_what_is_newest(drain) -> None:
+    buffer = JitterBuffer(JitterConfig(SLIDING, 16000), 7)
+    got = play(buffer, stalled(750, 5.0, 8.0, drain), 61)
+    assert max(ages(got, 13.0 + drain + 1.0)) < 1.2
+    assert max(ages(got, 13.0 + drain + 12.0)) < 0.5
+
+
+def test_stalls_again_and_again() -> None:
+    arrivals = []
+    for i, packet in enumerate(talk(750, SLIDING)):
+        sent = sent_at(i, SLIDING)
+        arrivals.append((sent if sent % 15 < 5 or sent % 15 > 11 else sent - sent % 15 + 11, packet))
+    got = play(JitterBuffer(JitterConfig(SLIDING, 16000), 7), arrivals, 61)
+    for turn in range(4):
+        ends = 15 * turn + 11.0
+        assert max(age for due in got for age in ages([due], ends + 1) if due.play_at < ends + 4) < 0.6
+
+
+def test_one_packet_that_is_far_too_quick_moves_nothing() -> None:
+    packets = talk(200, SLIDING)
+    arrivals = [(sent_at(i, SLIDING) + 0.1, packet) for i, packet in enumerate(packets)]
+    later = (packets[50].timestamp + 30 * 1280) % 2**32
+    arrivals[50] = (arrivals[50][0], replace(packets[50], timestamp=later))
+    got = play(JitterBuffer(JitterConfig(SLIDING, 16000), 7), arrivals, 17)
+    assert sum(None not in due.payloads for due in got) >= 196
+
+
+def test_a_way_that_becomes_longer_for_good_is_followed() -> None:
+    for longer in (0.5, 0.7, 1.5, 3.0):
+        packets = talk(500, SLIDING)
+        arrivals = [(sent_at(i, SLIDING) + longer * (i > 200), packet) for i, packet in enumerate(packets)]
+        buffer = JitterBuffer(JitterConfig(SLIDING, 16000), 7)
+        got = play(buffer, arrivals, 45)
+        assert all(None not in due.payloads for due in got if 270 <= due.block < 498 and not due.filler)
+        assert max(ages(got, 40)) < longer + 0.35
+
+
+def silence(got: list[Due]) -> float:
+    """s of the longest time that nothing was heard."""
+    times = [due.play_at for due in got if any(due.payloads)]
+    return max(b - a for a, b in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("jump", [-5.0, -3.2, -2.0, -1.0, -0.48, 1.0, 3.2, 6.0])
+@pytest.mark.parametrize("schedule", ["sliding", "split", "bundle:320ms"])
+@pytest.mark.parametrize("more", [0, 77])
+def test_timestamps_that_jump_cost_little(jump, schedule, more) -> None:
+    form = PacketFormat.named(schedule, 4, 32)
+    size = round(16000 * form.block_duration)
+    by = round(jump / form.block_duration) * size + more
+    arrivals = []
+    for i, packet in enumerate(talk(round(20 / form.block_duration), form)):
+        moved = replace(packet, timestamp=(packet.timestamp + by * (sent_at(i, form) >= 8)) % 2**32)
+        arrivals.append((sent_at(i, form) + 0.05, moved))
+    got = play(JitterBuffer(JitterConfig(form, 16000), 7), arrivals, 40)
+    assert silence(got) < 0.5 + 3 * form.block_duration
+    assert max(due.play_at - due.deadline for due in got) < 0.1
+    assert 19.0 < got[-1].play_at < 21.0 + form.block_duration
+
+
+def test_packets_that_overtake_one_another_are_no_jump(rng) -> None:
+    packets = talk(200)
+    arrivals = [(sent_at(i) + rng.uniform(0, 0.4), packet) for i, packet in enumerate(packets)]
+    buffer = JitterBuffer(CONFIG, 7)
+    play(buffer, arrivals, 40)
+    assert buffer.counts[Arrival.FOREIGN] == 0
+    assert buffer.counts[Arrival.ACCEPTED] > 370
 
 
 @settings(max_examples=60)

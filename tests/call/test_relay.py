@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import numpy as np
 import pytest
 
-from semaphone.call.address import parse_address, parse_duration, parse_rate
+from semaphone.call.address import (
+    open_socket,
+    parse_address,
+    parse_addresses,
+    parse_duration,
+    parse_rate,
+    plain_address,
+    show,
+)
 from semaphone.call.relay import Conditions, Impairment, open_relay
 from semaphone.channel.delays import DelayTrace
 from semaphone.channel.erasure import GilbertElliott, Trace, Uniform
@@ -144,6 +153,9 @@ def test_addresses_durations_and_rates() -> None:
     assert parse_address(":5004") == ("0.0.0.0", 5004)
     assert parse_address("127.0.0.1:80") == ("127.0.0.1", 80)
     assert parse_address("[::1]:80") == ("::1", 80)
+    assert set(parse_addresses("localhost:80")) >= {("127.0.0.1", 80)}
+    assert parse_address("localhost:80") == ("127.0.0.1", 80)
+    assert (show(("127.0.0.1", 80)), show(("::1", 80))) == ("127.0.0.1:80", "[::1]:80")
     assert [parse_duration(text) for text in ("30ms", "2s", "1.5", "2min", "1h")] == [0.03, 2, 1.5, 120, 3600]
     assert [parse_rate(text) for text in ("8kbit", "1Mbit", "500")] == [8000, 1e6, 500]
     for parse, text in (
@@ -154,3 +166,25 @@ def test_addresses_durations_and_rates() -> None:
     ):
         with pytest.raises(InputError, match="is written like"):
             parse(text)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+def test_a_zone_of_ipv6_stays() -> None:
+    name = socket.if_indextoname(1)
+    address = parse_address(f"[fe80::1%{name}]:80")
+    assert address == ("fe80::1", 80, 0, 1)
+    assert show(address) == "[fe80::1%1]:80"
+    assert parse_address(show(address)) == address
+    assert plain_address(("fe80::1", 80, 0, 1)) == address
+    assert plain_address(("::1", 80, 0, 0)) == ("::1", 80)
+    with pytest.raises(InputError, match="is not known"):
+        parse_address("[fe80::1%no-such.zone]:80")
+
+
+def test_addresses_that_cannot_be_used() -> None:
+    with open_socket(("127.0.0.1", 0)) as udp:
+        taken = udp.getsockname()
+        with pytest.raises(InputError, match=rf"Nothing can be received at 127\.0\.0\.1:{taken[1]}: "):
+            open_socket(taken)
+    with pytest.raises(InputError, match="Nothing can be received at "):
+        open_socket(("192.0.2.1", 0))

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semaphone.call.hello import Hello, Meeting, is_hello, parse_hello, serialize_hello
+from semaphone.call.hello import (
+    Declined,
+    Hello,
+    Meeting,
+    Reason,
+    is_hello,
+    is_refusal,
+    parse_hello,
+    parse_refusal,
+    serialize_hello,
+    serialize_refusal,
+)
 from semaphone.call.secure import Plain, Refused, Srtp, new_key, read_key
 from semaphone.errors import InputError
 from semaphone.packet.bitstream import PacketError
@@ -172,6 +183,78 @@ def test_different_codecs_do_not_meet() -> None:
     other = SphHeader("mimi", "ff", 24000, PacketFormat(8, 2048))
     with pytest.raises(PacketError, match="The other side speaks mimi with weights ff, and this side nano"):
         Meeting(1, HEADER, KEY).receive(Meeting(2, other, KEY).hello())
+
+
+@pytest.mark.parametrize(
+    "form",
+    [PacketFormat(32, 2048), PacketFormat(8, 2048), PacketFormat(16, 4096), PacketFormat(16, 2048, frame_rate=25.0)],
+)
+@pytest.mark.parametrize("key", [KEY, None])
+def test_packets_that_do_not_fit_the_codec_are_refused(form, key) -> None:
+    a, b = Meeting(1, HEADER, key), Meeting(2, SphHeader("nano", "0123456789abcdef", 16000, form), key)
+    with pytest.raises(Declined, match=r"The other side's packets hold .* both need the same") as caught:
+        a.receive(b.hello())
+    assert b.refusal(caught.value.answer) is Reason.FORMAT
+    assert a.peer is None
+    meet(a, Meeting(3, HEADER, key))
+
+
+def test_golden_refusal() -> None:
+    data = serialize_refusal(0xDECAFBAD, bytes(range(16)), Reason.BUSY, None)
+    assert data.hex() == "80cc000bdecafbad5350485201010000" + bytes(range(16)).hex() + "00" * 16
+    assert is_refusal(data)
+    assert not is_hello(data)
+    assert parse_refusal(data, None) == (bytes(range(16)), Reason.BUSY)
+
+
+def test_refusals_that_are_refused() -> None:
+    data = serialize_refusal(7, bytes(range(16)), Reason.BUSY, KEY)
+    assert parse_refusal(data, KEY) == (bytes(range(16)), Reason.BUSY)
+    for size in range(len(data)):
+        with pytest.raises(PacketError):
+            parse_refusal(data[:size], KEY)
+    for position in range(len(data)):
+        forged = bytearray(data)
+        forged[position] ^= 4
+        with pytest.raises(PacketError):
+            parse_refusal(bytes(forged), KEY)
+    with pytest.raises(PacketError, match="not of our hello"):
+        Meeting(1, HEADER, KEY).refusal(data)
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_who_is_engaged_lets_nobody_else_in(key) -> None:
+    a, b, other = Meeting(1, HEADER, key), Meeting(2, HEADER, key), Meeting(3, HEADER, key)
+    meet(a, b)
+    for _ in range(2):
+        with pytest.raises(Declined, match="There is a call already") as caught:
+            a.receive(other.hello(), engaged=True)
+        assert other.refusal(caught.value.answer) is Reason.BUSY
+        assert len(caught.value.answer) < len(other.hello())
+        a.receive(b.hello(), engaged=True)  # its own end may greet again
+    assert a.peer is not None
+    assert a.peer.nonce == b.nonce
+    meet(a, other)  # not engaged any more
+    if key is not None:  # whose place was taken learns of it
+        with pytest.raises(Declined, match="of a call that is over") as caught:
+            meet(a, b)
+        assert b.refusal(caught.value.answer) is Reason.OVER
+
+
+def test_without_a_key_a_nonce_holds_for_one_address() -> None:
+    here, victim, home = ("127.0.0.1", 1), ("127.0.0.1", 2), ("127.0.0.1", 3)
+    a, attacker = Meeting(1, HEADER, None), Meeting(2, HEADER, None)
+    answer = a.receive(attacker.hello(home), here).answer
+    assert answer is not None
+    attacker.receive(answer, home)
+    forged = attacker.hello(home)
+    assert not a.receive(forged, victim).new  # who has not received it there
+    assert a.receive(forged, here).new
+    # Whom we call may answer from another of its addresses.
+    caller, callee = Meeting(3, HEADER, None), Meeting(4, HEADER, None)
+    answer = callee.receive(caller.hello(home), here).answer
+    assert answer is not None
+    assert caller.receive(answer, victim, [home]).new
 
 
 def test_an_own_hello_sent_back_is_refused() -> None:

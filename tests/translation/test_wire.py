@@ -20,6 +20,7 @@ from semaphone.translation.segmenter import Segmenter, SegmenterConfig
 
 pytest.importorskip("grpc")
 
+from semaphone.translation.wire import service
 from semaphone.translation.wire import talk_pb2 as pb
 from semaphone.translation.wire.client import listen, opening, speak
 from semaphone.translation.wire.messages import burst_message, read_burst, read_upload
@@ -252,6 +253,138 @@ def test_too_many_talks(rng):
         far.stop()
 
 
+class Frozen:
+    """Devices that open a talk, or not even that, and say no more."""
+
+    def __init__(self, address: str, count: int, opens: bool = True) -> None:
+        import grpc
+
+        self.over = threading.Event()
+        self.channel = grpc.insecure_channel(address)
+        method = self.channel.stream_unary(
+            "/semaphone.talk.v1.Edge/Speak", lambda m: bytes(m.SerializeToString()), pb.Receipt.FromString
+        )
+        self.calls = [method.future(self.requests(i, opens)) for i in range(count)]
+
+    def requests(self, number: int, opens: bool):
+        if opens:
+            yield pb.SpeakRequest(open=first_message(f"frozen {number}"))
+        self.over.wait(60)
+
+    def close(self) -> None:
+        self.over.set()
+        for call in self.calls:
+            call.cancel()
+        self.channel.close()
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_devices_that_freeze_give_way(edges, rng, monkeypatch, opens):
+    near, far, server, _ = edges
+    monkeypatch.setattr(service, "QUIET", 0.5)
+    frozen = Frozen(near, server.config.most_talks, opens)
+    try:
+        wait_for(lambda: server._running == server.config.most_talks)
+        time.sleep(0.6)
+        listener = Listener(far, "alive")
+        speak(near, PLAIN, first_message("alive"), device(), [voice(1.6, rng)])
+        listener.join(10)
+        assert len(listener.texts) == 3
+        wait_for(lambda: any(call.done() for call in frozen.calls))
+        ended = next(call for call in frozen.calls if call.done())
+        assert "somebody else needed the place" in ended.details()
+    finally:
+        frozen.close()
+
+
+@pytest.mark.parametrize(("opens", "limit"), [(True, "silence"), (False, "patience")])
+def test_devices_that_freeze_lose_their_places_after_some_time(edges, opens, limit):
+    near, _, server, _ = edges
+    server.config.__dict__[limit] = 0.6
+    frozen = Frozen(near, 3, opens)
+    try:
+        wait_for(lambda: server._running == 3, 2)
+        wait_for(lambda: all(call.done() for call in frozen.calls))
+        assert {call.details() for call in frozen.calls} == {"Nothing came for 0.6 s."}
+        wait_for(lambda: server._running == 0)
+        assert (server._running, dict(server._clients)) == (0, {})
+    finally:
+        frozen.close()
+
+
+def test_one_address_has_some_talks_only(edges, rng):
+    near, _, server, _ = edges
+    server.config.__dict__["most_per_client"] = 2
+    frozen = Frozen(near, 2)
+    try:
+        wait_for(lambda: server._running == 2)
+        with pytest.raises(InputError, match="already has 2 talks of this address"):
+            speak(near, PLAIN, first_message("third"), device(), [voice(0.8, rng)])
+    finally:
+        frozen.close()
+
+
+def test_listeners_that_wait_block_nobody(edges, rng):
+    near, far, _, server = edges
+    waiting = [Listener(far, f"never {i}") for i in range(40)]
+    wait_for(lambda: sum(bool(one.error) for one in waiting) == 32)
+    assert {one.error for one in waiting if one.error} == {"Too many devices listen, or wait for a talk to begin."}
+
+    def blocks():
+        yield voice(1.6, rng)
+        wait_for(lambda: "alive" in server._talks)
+        heard.append(Listener(far, "alive"))
+        yield voice(0.8, rng)
+
+    heard: list[Listener] = []
+    speak(near, PLAIN, first_message("alive"), device(), blocks())
+    heard[0].join(10)
+    assert len(heard[0].texts) == 4
+    assert heard[0].error == ""
+
+
+def test_talks_that_nobody_heard_make_room(edges, rng):
+    near, _, _, server = edges
+    for i in range(4 * server.config.most_talks + 2):
+        speak(near, PLAIN, first_message(f"talk {i}"), device(), [voice(0.8, rng)])
+    assert len(server._talks) <= 4 * server.config.most_talks
+
+
+class Choosy(FakeModel):
+    """Cannot do with long segments, and says so with an error of its own."""
+
+    def extract(self, upload: Any, state: Any) -> Any:
+        if upload.end - upload.start > 16_000:
+            raise ValueError("expected an input with shape (1, 80, 3000)")
+        return super().extract(upload, state)
+
+
+def test_what_a_model_cannot_do_with_is_a_sentence(rng):
+    far = an_edge()
+    near = Edge(EdgeConfig("127.0.0.1:0", f"127.0.0.1:{far.port}", patience=5.0), lambda _: Choosy(), RADIO)
+    address = f"127.0.0.1:{near.start()}"
+    try:
+        long = SpeakingDevice(FakeModel(), Segmenter(SegmenterConfig(mode="fixed", first=30.0, speech=0.0)))
+        with pytest.raises(InputError, match="Segment 0 of talk long cannot be translated"):
+            speak(address, PLAIN, first_message("long"), long, [voice(31.0, rng)])
+        listener = Listener(f"127.0.0.1:{far.port}", "short")
+        speak(address, PLAIN, first_message("short"), device(), [voice(0.8, rng)])
+        listener.join(10)
+        assert len(listener.texts) == 2
+    finally:
+        near.stop()
+        far.stop()
+
+
+def test_what_a_device_cannot_read_is_said(edges):
+    def damaged():
+        yield np.zeros(100, np.float32)
+        raise InputError("talk.wav is damaged after 0.1 s.")
+
+    with pytest.raises(InputError, match=r"talk\.wav is damaged"):
+        speak(edges[0], PLAIN, first_message("damaged"), device(), damaged())
+
+
 def test_a_broken_name_can_be_used_again(edges, rng):
     near, far, _, server = edges
 
@@ -287,7 +420,12 @@ def test_forged_bursts_are_refused(message):
 
 
 def test_forged_uploads_are_refused():
-    for message in (pb.Upload(start=5, end=1), pb.Upload(silent=True, payload=b"x")):
+    for message in (
+        pb.Upload(start=5, end=1),
+        pb.Upload(silent=True, payload=b"x"),
+        pb.Upload(start=5, end=2**63),
+        pb.Upload(start=5, end=6 + 30 * 16_000),
+    ):
         with pytest.raises(InputError):
             read_upload(message)
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 import socket
+from typing import Any
 
 from semaphone.errors import InputError
 
-Address = tuple[str, int]
+# As the socket library has them: host and port, and with a zone of IPv6 (`%eth0`) flow and number of the interface.
+Address = tuple[str, int] | tuple[str, int, int, int]
+
+_PATTERN = re.compile(
+    r"(?:\[(?P<v6>[0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})", re.ASCII
+)
 
 
-def parse_address(text: str, default_host: str = "0.0.0.0") -> Address:
-    """`host:port` → (IP address, port). Raises InputError if it is not one or the host is not known."""
-    found = re.fullmatch(r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})", text)
+def parse_addresses(text: str, default_host: str = "0.0.0.0") -> list[Address]:
+    """All addresses that `host:port` stands for, IPv4 first.
+
+    Raises InputError if it is written otherwise or the host is not known.
+    """
+    found = _PATTERN.fullmatch(text)
     if found is None or not int(found["port"]) < 65536:
         raise InputError(f"An address is written like host:5004, not {text!r}.")
     host, port = found["v6"] or found["host"] or default_host, int(found["port"])
@@ -20,7 +29,51 @@ def parse_address(text: str, default_host: str = "0.0.0.0") -> Address:
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise InputError(f"The host {host} is not known.") from error
-    return str(resolved[0][4][0]), port
+    addresses = dict.fromkeys(plain_address(entry[4]) for entry in resolved)
+    return sorted(addresses, key=is_v6)
+
+
+def parse_address(text: str, default_host: str = "0.0.0.0") -> Address:
+    """`host:port` → the first of its addresses; see `parse_addresses`."""
+    return parse_addresses(text, default_host)[0]
+
+
+def plain_address(address: Any) -> Address:
+    """What the socket library gives, as host and port; the zone stays where there is one."""
+    host, port = str(address[0]).partition("%")[0], int(address[1])
+    return (host, port, 0, int(address[3])) if len(address) == 4 and address[3] else (host, port)
+
+
+def is_v6(address: Address) -> bool:
+    """Is it an address of IPv6?"""
+    return ":" in address[0]
+
+
+def show(address: Address) -> str:
+    """As people write it."""
+    host = f"{address[0]}%{address[3]}" if len(address) == 4 else address[0]
+    return f"[{host}]:{address[1]}" if is_v6(address) else f"{host}:{address[1]}"
+
+
+def open_socket(address: Address, other: Address | None = None) -> socket.socket:
+    """A UDP socket at `address`, connected to `other` if there is one. Raises InputError if it cannot be had."""
+    udp = None
+    try:
+        udp = socket.socket(socket.AF_INET6 if is_v6(address) else socket.AF_INET, socket.SOCK_DGRAM)
+        udp.setblocking(False)
+        udp.bind(address)
+        if other is not None:
+            udp.connect(other)
+    except OSError as error:
+        if udp is not None:
+            udp.close()
+        reason = error.strerror or error
+        raise InputError(
+            f"Nothing can be received at {show(address)}: {reason}."
+            if other is None
+            else f"Nothing can be sent to {show(other)}: {reason}."
+        ) from error
+    return udp
 
 
 def parse_duration(text: str) -> float:

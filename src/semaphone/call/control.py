@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from semaphone.call.jitter_buffer import Arrival
 from semaphone.call.listener import Listener
@@ -19,6 +21,8 @@ from semaphone.packet.rtcp import (
     serialize_rtcp,
 )
 
+DEAF = 8  # packets that were sent between reports of DEAF_REPORTS and did not come: one way does not work
+DEAF_REPORTS = 3
 NTP_EPOCH = 2_208_988_800  # s from 1900 to 1970
 CNAME = "semaphone"  # RFC 7022 allows no personal name; there is one stream an end, so nothing has to be bound
 
@@ -26,6 +30,48 @@ CNAME = "semaphone"  # RFC 7022 allows no personal name; there is one stream an 
 def ntp(wall: float) -> int:
     """s since 1970 → NTP time, 64 bits."""
     return round((wall + NTP_EPOCH) * 2**32) % 2**64
+
+
+WAYS = {
+    "out": ("The other side hears what is said here again.", "The other side hears nothing of what is said here."),
+    "in": ("What the other side says is heard again.", "The other side speaks, but nothing of it arrives here."),
+}
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Packets of one direction since both ends met."""
+
+    sent: int
+    arrived: int
+
+    @property
+    def loss_rate(self) -> float:
+        """Share of the packets that did not arrive."""
+        return (self.sent - self.arrived) / self.sent if self.sent else 0.0
+
+
+class _Way:
+    """Does anything arrive of what is sent in one direction?"""
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self._told = False
+        self._last: deque[Balance] = deque([Balance(0, 0)], maxlen=DEAF_REPORTS + 1)
+
+    def add(self, balance: Balance) -> None:
+        """One more report."""
+        self._last.append(balance)
+        first, last = self._last[0], self._last[-1]
+        if last.arrived > self._last[-2].arrived:
+            self.deaf = False
+        elif last.arrived == first.arrived and last.sent - first.sent >= DEAF and len(self._last) > DEAF_REPORTS:
+            self.deaf = True
+
+    def changed(self) -> bool:
+        """Has it changed since it was asked last?"""
+        changed, self._told = self.deaf != self._told, self.deaf
+        return changed
 
 
 class Reports:
@@ -38,8 +84,14 @@ class Reports:
         self.begin()
 
     def begin(self) -> None:
-        """The other end starts anew."""
-        self._packets_before = self.speaker.traffic.packets
+        """The other end starts anew: both ends count from here on."""
+        self._start = self._packets_before = self.speaker.traffic.packets
+        self._first_sequence = self.speaker.sequence
+        self._told = 0  # packets that were sent before our report before the last one
+        self._telling = 0  # ... and before the last one
+        self.outgoing: Balance | None = None  # of what we send, as the other end says; None: it has said nothing
+        self.incoming = Balance(0, 0)  # of what it sends, as it says
+        self._ways = {"out": _Way(), "in": _Way()}
         self._expected = self._received = 0
         self._last_sr: tuple[int, float] | None = None  # middle of its NTP time, and when it came
         self._quiet = 0
@@ -60,17 +112,18 @@ class Reports:
 
     def goodbye(self, now: float) -> bytes:
         """The last packet of a call."""
-        return serialize_rtcp([self._first(now), SourceDescription(self.ssrc, CNAME), Bye((self.ssrc,))])
+        return serialize_rtcp([self._first(now, last=True), SourceDescription(self.ssrc, CNAME), Bye((self.ssrc,))])
 
-    def _first(self, now: float) -> SenderReport | ReceiverReport:
+    def _first(self, now: float, last: bool = False) -> SenderReport | ReceiverReport:
         blocks = self._blocks(now)
         traffic = self.speaker.traffic
-        if traffic.packets == self._packets_before:
+        self._told, self._telling = self._telling, traffic.packets - self._start
+        if traffic.packets == self._packets_before and not (last and self._telling):
             return ReceiverReport(self.ssrc, blocks)
         self._packets_before = traffic.packets
         octets = traffic.payload_bytes % 2**32
         return SenderReport(
-            self.ssrc, ntp(time.time()), self.speaker.rtp_time(now), traffic.packets % 2**32, octets, blocks
+            self.ssrc, ntp(time.time()), self.speaker.rtp_time(now), self._telling % 2**32, octets, blocks
         )
 
     def _blocks(self, now: float) -> tuple[ReportBlock, ...]:
@@ -127,13 +180,53 @@ class Reports:
                 wall = packet.ntp_time / 2**32 - NTP_EPOCH
                 self.listener.captured = (packet.rtp_time, wall - time.time() + now)
                 self._round_trip(packet.reports)
+                self._balance(packet.reports, packet.packet_count)
             elif isinstance(packet, ReceiverReport):
                 self._quiet += 1
                 self._round_trip(packet.reports)
+                self._balance(packet.reports, self.incoming.sent)
             elif isinstance(packet, VoipMetrics) and packet.source == self.ssrc:
                 self.metrics = packet
                 # Within a burst, losses follow one another as often as its density says.
                 self.speaker.again = packet.burst_density / 256
+
+    def _balance(self, reports: Sequence[ReportBlock], sent: int) -> None:
+        """What was sent and what has arrived, both ways, up to a report of the other end."""
+        arrived = 0
+        for block in reports:
+            if block.ssrc == self.ssrc:
+                # Numbers of packets wrap around in 32 bits; the first ones may be lost without it knowing.
+                expected = (block.highest_sequence - self._first_sequence + 1) % 2**32
+                arrived = expected - block.packets_lost if expected < 2**31 else 0
+        # What has left since our report before the last one may still be on its way.
+        arrived = max(0, min(arrived, self.speaker.traffic.packets - self._start))
+        self.outgoing = Balance(max(self._told, arrived), arrived)
+        buffer = self.listener.buffer
+        received = 0 if buffer is None else buffer.received
+        self.incoming = Balance(max(self.incoming.sent, sent, received), received)
+        self._ways["out"].add(self.outgoing)
+        self._ways["in"].add(self.incoming)
+
+    def expected(self) -> int:
+        """Packets of the other end that should have come, as far as is known."""
+        buffer = self.listener.buffer
+        known = (
+            0 if buffer is None or buffer.highest_sequence < 0 else buffer.highest_sequence - buffer.first_sequence + 1
+        )
+        return max(known, self.incoming.sent)
+
+    @property
+    def hears_nothing(self) -> bool:
+        """Does the other end send, and nothing of it arrives?"""
+        return self._ways["in"].deaf
+
+    def warnings(self) -> list[str]:
+        """Sentences about ways that have stopped to work, or work again, since the last time."""
+        found = []
+        for name, sentence in WAYS.items():
+            if self._ways[name].changed():
+                found.append(sentence[self._ways[name].deaf])
+        return found
 
     def _round_trip(self, reports: Sequence[ReportBlock]) -> None:
         """RFC 3550 §6.4.1: what has passed since our report, less what it lay at the other end."""

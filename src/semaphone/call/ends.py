@@ -1,4 +1,6 @@
-"""Where a call's speech comes from and where it goes: files, pipes, nothing; device.py has microphone and loudspeaker.
+"""Where a call's speech comes from and where it goes: files, or nothing.
+
+pipes.py has standard input and output, device.py has microphone and loudspeaker.
 
 A source gives blocks as they are spoken; a file is read at the pace at which someone would speak it. A sink takes
 samples in the order in which they are to be heard.
@@ -70,13 +72,12 @@ class Nobody:
 
 
 class FileSource:
-    """A recording, spoken live; `-` is raw 16-bit PCM of standard input, which has its own pace."""
+    """A recording, spoken live."""
 
     def __init__(self, path: str, sample_rate: int, tail: int = 0) -> None:
         self._rate = sample_rate
-        self._live = path == "-"
         # Opened here, so that a missing file is known before anyone is called.
-        self._read = read_blocks(path, sample_rate, stdin_rate=sample_rate)
+        self._read = read_blocks(path, sample_rate)
         self._tail = tail  # samples of silence after its end, for the codec's delay
         self._executor: Executor = ThreadPoolExecutor(1, "source")
 
@@ -94,8 +95,8 @@ class FileSource:
         began: float | None = None
         count = 0
         while (block := await loop.run_in_executor(self._executor, next, blocks, None)) is not None:
-            if self._live or began is None:
-                began = loop.time() - (count + self._live) * size / self._rate
+            if began is None:
+                began = loop.time()
             spoken = began + count * size / self._rate
             count += 1
             # The block is complete when its last sample has been spoken.
@@ -108,7 +109,7 @@ class FileSource:
 
 
 class FileSink:
-    """A recording of what is heard; `-` is raw 16-bit PCM on standard output. The file appears when it is closed."""
+    """A recording of what is heard. The file appears when it is closed."""
 
     def __init__(self, path: str, sample_rate: int) -> None:
         self._writer = AudioWriter(path, sample_rate)

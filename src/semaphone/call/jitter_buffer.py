@@ -13,10 +13,14 @@ where T is a block's duration. What each packet took on its way (arrival âˆ’ k Â
 is remembered for some seconds; `offset` follows a high quantile of that, a few milliseconds a block, which takes
 up jitter that changes and clocks that drift apart alike. Speech is stretched or shortened to go with it:
 `Due.samples` says how long a block is to last.
+
+The delay is bounded. Where blocks would be played much later than the quickest packets allow, as when everything
+that was held up by a stall of the network comes at once, `offset` jumps, and what was to be played before is late.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -27,6 +31,8 @@ from semaphone.packet.bitstream import PacketError
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.payload import parse
 from semaphone.packet.rtp import RtpPacket, unwrap
+
+CHANCE = 0.16  # s of packets in a row that take too long without a stall
 
 
 class Arrival(Enum):
@@ -55,6 +61,9 @@ class JitterConfig:
     patience: float = 2.0  # without packets, until the stream counts as interrupted
     memory: float = 20.0  # of what packets took on their way
     furthest: float = 5.0  # a packet is foreign if it took so much more or less than others
+    settling: float = 1.0  # after a beginning, while the quickest packet is not known yet
+    excess: float = 0.1  # beyond the usual delay, meanwhile, after which play jumps
+    alone: float = 0.25  # by which one packet may be quicker than all others before it counts as a mistake
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.quantile <= 1 or min(self.start_delay, self.headroom, self.slack, self.patience) < 0:
@@ -117,6 +126,9 @@ class JitterBuffer:
         self._missing = 0  # blocks in a row
         self._unclear = 0  # packets of theirs: lost, if the stream goes on, and else it has stopped
         self._silent = False
+        self._usual: float | None = None  # spread before the last interruption; None: there was none
+        self._settled_at = 0.0  # s
+        self._held = 0  # packets in a row that something has held up for too long
 
     # --- packets in
 
@@ -137,6 +149,9 @@ class JitterBuffer:
         if self._origin is None:
             self._origin = self._newest = packet.timestamp
         timestamp = unwrap(packet.timestamp, self._newest, 32)
+        sequence = packet.sequence_number
+        if self.highest_sequence >= 0:
+            sequence = unwrap(sequence, self.highest_sequence, 16)
         block, rest = divmod(timestamp - self._origin, size)
         if rest != self._rest:
             # Off the grid. A second one in a row that agrees means that the first packet of all was the foreign one.
@@ -144,21 +159,18 @@ class JitterBuffer:
             if rest:
                 return Arrival.FOREIGN
         transit = arrival - block * form.block_duration
-        if not rest and not self._plausible(transit):
+        if not rest and not self._plausible(transit, self._backwards(sequence, timestamp)):
             return Arrival.FOREIGN
         if rest or self._jumped:
             block = self._restart(timestamp)
             transit = arrival - block * form.block_duration
-        sequence = packet.sequence_number
-        if self.highest_sequence >= 0:
-            sequence = unwrap(sequence, self.highest_sequence, 16)
         if sequence in self._sequences:
             return Arrival.DUPLICATE
         self._note(sequence, timestamp, transit, payload.loss)
         if block <= self._played or (self._next is not None and block < self._next - 4):
             return Arrival.LATE
         if self._next is None or block < self._next:  # the first packets may come out of order
-            self._begin(block, transit + (form.spacing if payload.half == 0 else 0.0))
+            self._begin(block, transit + (form.spacing if payload.half == 0 else 0.0), arrival)
         halves = self._store.setdefault(block, [None] * form.packets_per_block)
         if halves[payload.half] is not None:
             return Arrival.DUPLICATE
@@ -167,9 +179,20 @@ class JitterBuffer:
         halves[payload.half] = _Held(packet.payload, arrival, empty, quiet_before)
         return Arrival.ACCEPTED
 
-    def _plausible(self, transit: float) -> bool:
+    def _backwards(self, sequence: int, timestamp: int) -> bool:
+        """Has a packet that was sent later an earlier timestamp?"""
+        if not sequence > self.highest_sequence >= 0:
+            return False
+        if self.config.form.spacing:  # the second packet of a block may leave after the first one of the next
+            return timestamp < self._newest - self.config.block_samples
+        if self._strange is not None and self.config.form.packets_per_block == 1:
+            return timestamp <= self._newest  # the one before went back already
+        return timestamp < self._newest
+
+    def _plausible(self, transit: float, backwards: bool) -> bool:
         """Two strange packets in a row that agree mean that the sender's clock has jumped: start over."""
-        if self._next is None or not self._transits or abs(transit - min(self._transits)) < self.config.furthest:
+        near = not self._transits or abs(transit - min(self._transits)) < self.config.furthest
+        if not backwards and (self._next is None or near):
             self._strange = None
             return True
         if self._strange is None or abs(transit - self._strange) > 1.0:
@@ -189,7 +212,8 @@ class JitterBuffer:
 
     def _note(self, sequence: int, timestamp: int, transit: float, loss: float | None) -> None:
         self._sequences.append(sequence)
-        self._transits.append(transit)
+        if not self._held_up(transit):
+            self._transits.append(transit)
         self.jitter.add(transit)
         self.received += 1
         if self.highest_sequence < 0:
@@ -199,15 +223,27 @@ class JitterBuffer:
             self._newest = max(timestamp, self._newest)
             self.reported = loss if loss is not None else self.reported
 
-    def _begin(self, block: int, transit: float) -> None:
+    def _held_up(self, transit: float) -> bool:
+        """Is a packet one of those that a stall of the network has held up? They say nothing about later ones."""
+        took = transit - self._ordered()[0] if self._next is not None and self._transits else 0.0
+        longest = self.config.patience * self.config.form.packet_rate
+        if took > self.config.max_delay or (self._held and took > self._spread):
+            self._held += 1
+        else:
+            self._held = 0
+        return round(CHANCE * self.config.form.packet_rate) < self._held <= longest
+
+    def _begin(self, block: int, transit: float, now: float) -> None:
         offset = transit + self._spread + self.margin + self._copies_wait
         self._offset = offset if self._next is None else max(offset, self._offset)
+        self._settled_at = now + self.config.settling
         self._next = block
         self._missing = 0
 
     def _interrupt(self) -> None:
         """Nothing comes any more: the next packet begins anew, with the delay that was needed so far."""
         self._next = None
+        self._usual = self._spread
         self._unclear = 0
         self._store.clear()
         self._transits.clear()
@@ -239,13 +275,16 @@ class JitterBuffer:
         """All blocks whose deadlines have passed at `now` (s), in order."""
         found: list[Due] = []
         while (deadline := self.next_deadline) is not None and deadline <= now:
-            due = self._take(deadline)
+            due = self._take(deadline, now)
             if due is not None:
                 found.append(due)
         return found
 
-    def _take(self, deadline: float) -> Due | None:
+    def _take(self, deadline: float, now: float) -> Due | None:
         assert self._next is not None
+        if self._too_late(now):
+            self._jump(now)
+            return None
         config, form, block = self.config, self.config.form, self._next
         own = self._store.get(block) or [None] * form.packets_per_block
         held = list(own)
@@ -302,16 +341,56 @@ class JitterBuffer:
     def _copies_wait(self) -> float:
         return self.config.form.reach * self.config.form.block_duration
 
+    def _ordered(self) -> list[float]:
+        """What packets took on their way, the quickest first. One that is far quicker than all may be a mistake."""
+        ordered = sorted(self._transits)
+        return ordered[1:] if len(ordered) > 2 and ordered[1] - ordered[0] > self.config.alone else ordered
+
     def _target(self) -> float:
         """Where `offset` should be."""
         if not self._transits:
             return self._offset
-        ordered = sorted(self._transits)
-        wanted = ordered[min(math.ceil(self.config.quantile * len(ordered)), len(ordered)) - 1] + self.config.headroom
+        ordered = self._ordered()
+        # No delay that is allowed waits for those that took longer: they are late, and do not make others wait.
+        within = bisect.bisect_right(ordered, ordered[0] + self.config.max_delay)
+        wanted = ordered[min(math.ceil(self.config.quantile * len(ordered)), within) - 1] + self.config.headroom
         if len(ordered) < 50:
             wanted = max(wanted, ordered[0] + self.config.start_delay)
         self._spread = min(wanted - ordered[0], self.config.max_delay)
         return ordered[0] + self._spread + self.margin + self._copies_wait
+
+    def _too_late(self, now: float) -> bool:
+        """Is play further behind the quickest packets than it may be?"""
+        if not self._transits:
+            return False
+        config = self.config
+        behind = self._offset - self._ordered()[0] - self.margin - self._copies_wait - config.form.spacing
+        if behind > config.max_delay + config.form.block_duration:
+            return True
+        return self._usual is not None and now < self._settled_at and behind > self._usual + config.excess
+
+    def _jump(self, now: float) -> None:
+        """To the first block that can be played with the usual delay. Packets of those before it are late."""
+        assert self._next is not None
+        ordered, config = self._ordered(), self.config
+        usual = max(min(self._usual or 0.0, self._spread), config.start_delay)
+        kept = [transit for transit in self._transits if ordered[0] <= transit <= ordered[0] + usual]
+        self._transits.clear()
+        self._transits.extend(kept)
+        self._offset = self._target()
+        first = math.ceil((now + self.margin - self._offset) / config.form.block_duration - 1e-9)
+        self._next = max(first, self._next)
+        self._played = max(self._played, self._next - 1)
+        self._missing = self._unclear = 0
+        for block in sorted(block for block in self._store if block < self._next):
+            self._give_up(self._store.pop(block))
+
+    def _give_up(self, held: list[_Held | None]) -> None:
+        """A block that is not played although some of it has come."""
+        came = [one for one in held if one is not None]
+        self.counts[Arrival.ACCEPTED] -= len(came)
+        self.counts[Arrival.LATE] += len(came)
+        self._silent = all(one.empty for one in came)
 
     def _shift(self, change: float) -> int:
         """Moves `offset` a little towards its target; returns by how many samples."""

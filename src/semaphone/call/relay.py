@@ -15,11 +15,11 @@ from typing import cast
 
 import numpy as np
 
+from semaphone.call.address import Address, is_v6, open_socket
 from semaphone.channel.delays import DelayTrace
 from semaphone.channel.erasure import ErasureChannel, Uniform
 from semaphone.errors import InputError
 
-Address = tuple[str, int]
 UDP_HEADERS = 28  # bytes of IPv4 and UDP, which a rate limit counts
 MOST_CLIENTS = 16
 CLIENT_TIMEOUT = 120.0  # s without a packet, until a client is forgotten
@@ -186,9 +186,11 @@ class Relay(_Direction):
     async def _open(self, addr: Address) -> None:
         loop = asyncio.get_running_loop()
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Back(self, addr), remote_addr=self.target)
-        except OSError as error:
-            self.fail(InputError(f"Nothing can be sent to {self.target[0]}:{self.target[1]}: {error.strerror}."))
+            here: Address = ("::" if is_v6(self.target) else "0.0.0.0", 0)
+            udp = open_socket(here, self.target)
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Back(self, addr), sock=udp)
+        except InputError as error:
+            self.fail(error)
             return
         self.clients[addr] = _Client(transport, loop.time())
         for data in self._opening.pop(addr):
@@ -213,9 +215,6 @@ class Relay(_Direction):
 
 async def open_relay(listen: Address, target: Address, conditions: Conditions, seed: int = 0) -> Relay:
     """A running relay. Raises InputError if the port is taken."""
-    loop = asyncio.get_running_loop()
-    try:
-        _, protocol = await loop.create_datagram_endpoint(lambda: Relay(target, conditions, seed), local_addr=listen)
-    except OSError as error:
-        raise InputError(f"Nothing can be received at {listen[0]}:{listen[1]}: {error.strerror or error}.") from error
+    loop, udp = asyncio.get_running_loop(), open_socket(listen)
+    _, protocol = await loop.create_datagram_endpoint(lambda: Relay(target, conditions, seed), sock=udp)
     return protocol

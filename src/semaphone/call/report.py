@@ -51,7 +51,10 @@ class CallReport:
     received_gross_bps: float
     packets_sent: int
     packets_received: int
-    loss_rate: float  # of the packets that should have come, those that did not come in time
+    packets_expected: int  # that the other end has sent since both met, as far as it could say so
+    loss_rate: float  # of them, those that did not come in time
+    sent_loss_rate: float | None  # of ours, those that did not arrive, as the other end says; None: it said nothing
+    unheard_seconds: float  # since the other end was heard last
     conditional_loss: float  # r = P(second lost | first lost), over the last packets
     mean_burst: float  # packets
     reported_loss_rate: float | None  # of the other direction

@@ -65,6 +65,11 @@ class Speaker:
         self._last = (self._timestamp, 0.0)  # timestamp and time of the last block's first sample
         self.renumber()
 
+    @property
+    def sequence(self) -> int:
+        """The number of the next packet."""
+        return self._sequence
+
     def renumber(self) -> None:
         """Packet numbers start anew with new keys, low, so that they do not wrap before SRTP hears the first."""
         self._sequence = secrets.randbits(15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from semaphone.commands import _link
@@ -10,9 +11,11 @@ from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from rich.table import Table
 
+    from semaphone.call.ending import Ending
     from semaphone.call.ends import Sink, Source
     from semaphone.call.report import CallReport
     from semaphone.call.session import CallOptions, CallSession
@@ -51,7 +54,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
-    parser.add_argument("--give-up", default="60s", metavar="TIME", help="leave after hearing nothing for so long")
+    parser.add_argument(
+        "--give-up",
+        metavar="TIME",
+        help="leave after hearing nothing for so long (default 60s; without it, --listen waits until somebody calls)",
+    )
     parser.add_argument("--dashboard", action="store_true", help="show rates, losses and delays while talking")
     parser.add_argument("--report", metavar="FILE", help="write them as JSON at the end")
     parser.set_defaults(run=run)
@@ -67,25 +74,39 @@ def run(args: argparse.Namespace) -> int:
         return 0
     options = _options(args)
     _link.check_outputs(
-        None if args.input in ("none", "microphone") else args.input,
+        None if args.input in ("none", "microphone", "-") else args.input,
         speech=None if args.output in ("none", "loudspeaker") else args.output,
         report=args.report,
     )
-    report = _talk(args, options)
-    if args.report is not None:
-        import json
+    return _call(args, options)
 
-        from semaphone.files import replacing
 
-        with replacing(args.report) as part:
+def _call(args: argparse.Namespace, options: CallOptions) -> int:
+    import contextlib
+    import json
+
+    from semaphone.call.ending import Ending
+    from semaphone.files import replacing
+
+    failures: list[InputError] = []
+    with contextlib.ExitStack() as stack:
+        voice, options = _prepared(args, options)
+        ending = stack.enter_context(Ending())
+        part = None
+        if args.report is not None:
+            part = stack.enter_context(replacing(args.report))  # before the talk: is it possible at all?
+        report = _talk(args, voice, options, ending, failures)
+        if part is not None:
             part.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    if failures:
+        raise failures[0]
     if args.output != "-":
         print(summary(report))
     return 0
 
 
 def _options(args: argparse.Namespace) -> CallOptions:
-    from semaphone.call.address import parse_address, parse_duration
+    from semaphone.call.address import parse_address, parse_addresses, parse_duration
     from semaphone.call.secure import check_srtp, read_key
     from semaphone.call.session import CallOptions
 
@@ -97,11 +118,13 @@ def _options(args: argparse.Namespace) -> CallOptions:
         )
     if not args.plain:
         check_srtp()
+    called = parse_addresses(args.connect, "127.0.0.1") if args.connect is not None else [None]
     return CallOptions(
         listen=parse_address(args.listen) if args.listen is not None else None,
-        connect=parse_address(args.connect, "127.0.0.1") if args.connect is not None else None,
+        connect=called[0],
+        also=tuple(address for address in called[1:5] if address is not None),
         key=None if args.plain else read_key(args.key_file),
-        give_up=parse_duration(args.give_up),
+        give_up=parse_duration(args.give_up) if args.give_up is not None else None,
     )
 
 
@@ -118,6 +141,10 @@ def _source(name: str, codec: Codec) -> Source:
 
     if name == "none":
         return Nobody()
+    if name == "-":
+        from semaphone.call.pipes import PipeSource
+
+        return PipeSource(codec.info.sample_rate, codec.info.delay)
     if name == "microphone":
         from semaphone.call.device import Microphone
 
@@ -130,6 +157,10 @@ def _sink(name: str, codec: Codec) -> Sink:
 
     if name == "none":
         return Nobody()
+    if name == "-":
+        from semaphone.call.pipes import PipeSink
+
+        return PipeSink(codec.info.sample_rate)
     if name == "loudspeaker":
         from semaphone.call.device import Loudspeaker
 
@@ -137,42 +168,57 @@ def _sink(name: str, codec: Codec) -> Sink:
     return FileSink(name, codec.info.sample_rate)
 
 
-def _talk(args: argparse.Namespace, options: CallOptions) -> CallReport:
-    import asyncio
-    import contextlib
-    import sys
+def _prepared(args: argparse.Namespace, options: CallOptions) -> tuple[Voice, CallOptions]:
+    """The models, loaded."""
     from dataclasses import replace
 
+    _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
+    voice, dtx = _voice(args, _link.codec_of(args))
+    _link.settle()
+    return voice, replace(options, dtx=dtx)
+
+
+def _talk(
+    args: argparse.Namespace, voice: Voice, options: CallOptions, ending: Ending, failures: list[InputError]
+) -> CallReport:
+    """How the call went; `failures` gets why none came about."""
+    import asyncio
+    import contextlib
+    from collections import deque
+
+    from semaphone.call.address import show
     from semaphone.call.session import CallSession
 
-    _link.one_thread()  # encoder and decoder have a thread each; more would only get in their way
-    codec = _link.codec_of(args)
-    voice, dtx = _voice(args, codec)
-    _link.settle()
-    options = replace(options, dtx=dtx)
-    source, sink = _source(args.input, codec), _sink(args.output, codec)
-    lines: list[str] = []
+    source, sink = _source(args.input, voice.codec), _sink(args.output, voice.codec)
+    lines: deque[str] = deque(maxlen=1)
 
     def note(line: str) -> None:
         lines.append(line)
-        if not args.dashboard:
-            print(line, file=sys.stderr, flush=True)
+        if not args.dashboard and sys.stderr is not None:
+            with contextlib.suppress(OSError):  # a call goes on without someone to read this
+                print(line, file=sys.stderr, flush=True)
 
     async def talking() -> CallReport:
         session = CallSession(voice, source, sink, options, note)
+        if options.connect is not None:
+            note(f"calling {show(options.connect)}")
+        elif options.listen is not None:
+            note(f"waiting at {show(options.listen)} to be called")
         task = asyncio.get_running_loop().create_task(session.run())
         # Hanging up is the usual end of a call and no error: the report and the recording are wanted.
-        _link.ends_with_signals(task)
+        ending.calls(session.hang_up)
         if args.dashboard:
             await _show(session, task, lines)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await task
+        except InputError as error:
+            failures.append(error)
         return session.report()
 
     return asyncio.run(talking())
 
 
-async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: list[str]) -> None:
+async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: Sequence[str]) -> None:
     """A table of the call, drawn anew four times a second until the task is done."""
     import asyncio
 
@@ -186,12 +232,14 @@ async def _show(session: CallSession, task: asyncio.Task[CallReport], lines: lis
         live.update(_table(session, lines), refresh=True)
 
 
-def _table(session: CallSession, lines: list[str]) -> Table:
+def _table(session: CallSession, lines: Sequence[str]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     report, buffer, mask = session.report(), session.listener.buffer, session.speaker.mask
     losses = buffer.losses.report() if buffer is not None else None
-    table = Table(title=lines[-1] if lines else "waiting for the other end")
+    # A line may hold what a stranger has sent: it is text, and no markup.
+    table = Table(title=Text(lines[-1] if lines else "waiting for the other end"))
     for column in ("", "sent", "heard"):
         table.add_column(column)
 
@@ -206,6 +254,7 @@ def _table(session: CallSession, lines: list[str]) -> Table:
         percent(report.reported_loss_rate),
         percent(losses.loss_rate if losses is not None else None),
     )
+    table.add_row("loss, all packets", percent(report.sent_loss_rate), percent(report.loss_rate))
     table.add_row("burst, packets", "", f"{report.mean_burst:.1f}")
     table.add_row("codebooks + copies", f"{mask.sent} + {mask.twice}", "")
     table.add_row("jitter, ms", "", f"{report.jitter_ms:.1f}")
@@ -222,14 +271,18 @@ def summary(report: CallReport) -> str:
     if not report.meetings:
         return "nobody was met"
     round_trip = "" if report.round_trip_ms is None else f", round trip {report.round_trip_ms:.0f} ms"
+    lost = report.sent_loss_rate
+    arrived = "" if lost is None else f"of those sent, {lost:.1%} did not arrive; "
     ear = report.latency_ms.get("mouth_to_ear")
     text = (
         f"{report.seconds:.1f} s, {'encrypted' if report.encrypted else 'NOT encrypted'}: sent "
         f"{report.sent_payload_bps:.0f} bit/s of payload, {report.sent_gross_bps:.0f} in all; heard "
         f"{report.received_payload_bps:.0f}, {report.received_gross_bps:.0f} in all\n"
         f"{report.packets_received} packets came, {report.loss_rate:.1%} were lost or late in bursts of "
-        f"{report.mean_burst:.1f}; jitter {report.jitter_ms:.1f} ms{round_trip}"
+        f"{report.mean_burst:.1f}; {arrived}jitter {report.jitter_ms:.1f} ms{round_trip}"
     )
+    if report.unheard_seconds > 10:
+        text += f"\nnothing was heard of the other side in the last {report.unheard_seconds:.0f} s"
     for stage, delay in report.latency_ms.items():
         if stage != "mouth_to_ear":
             text += f"\n{stage.replace('_', ' '):>14}: {delay.p50:6.1f} ms, p99 {delay.p99:6.1f} ms"

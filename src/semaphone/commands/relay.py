@@ -35,9 +35,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Relay until stopped, then say what happened."""
     import asyncio
-    import contextlib
 
-    from semaphone.call.address import parse_address, parse_duration, parse_rate
+    from semaphone.call.address import parse_address, parse_duration, parse_rate, show
+    from semaphone.call.ending import Ending
     from semaphone.call.relay import Conditions, Relay, open_relay
     from semaphone.channel.delays import read_delays
     from semaphone.channel.erasure import GilbertElliott, Uniform, parse_channel
@@ -65,22 +65,21 @@ def run(args: argparse.Namespace) -> int:
     running: list[Relay] = []
 
     async def relaying() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        _link.ends_with_signals(task)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ending.calls(over.cancel)
         running.append(await open_relay(listen, target, conditions, args.seed))
-        print(f"relaying from {listen[0]}:{listen[1]} to {target[0]}:{target[1]}, {channel}", flush=True)
+        print(f"relaying from {show(listen)} to {show(target)}, {channel}", flush=True)
         try:
-            await asyncio.wait([running[0].failed], timeout=seconds)
+            await asyncio.wait([running[0].failed, over], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if running[0].failed.done():
                 running[0].failed.result()
         finally:
             running[0].close()
 
-    try:
-        with contextlib.suppress(asyncio.CancelledError):  # the usual end, and no error: the counts are wanted
+    with Ending() as ending:  # a signal is the usual end, and no error: the counts are wanted
+        try:
             asyncio.run(relaying())
-    finally:
-        for direction, counts in (running[0].counts if running else {}).items():
-            print(f"{direction}: " + (", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"))
+        finally:
+            for direction, counts in (running[0].counts if running else {}).items():
+                print(f"{direction}: " + (", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"))
     return 0

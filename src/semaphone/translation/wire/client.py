@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semaphone.errors import InputError
+from semaphone.errors import InputError, SemaphoneError
 from semaphone.translation.device import SpeakingDevice
 from semaphone.translation.models.base import Phrase
 from semaphone.translation.wire import talk_pb2 as pb
@@ -36,8 +36,17 @@ def speak(
     """Sends 16 kHz speech to the near edge; returns its receipt. InputError when the talk breaks."""
     grpc = import_grpc()
 
+    failed: list[SemaphoneError] = []
+
     def requests() -> Iterator[Any]:
         yield pb.SpeakRequest(open=first)
+        try:
+            yield from spoken()
+        except SemaphoneError as error:  # grpc would only say that the stream broke
+            failed.append(error)
+            raise
+
+    def spoken() -> Iterator[Any]:
         state = device.start()
         for block in blocks:
             uploads, state = device.step(block, state)
@@ -54,7 +63,7 @@ def speak(
         try:
             return method(requests(), metadata=security.metadata())
         except grpc.RpcError as error:
-            raise _sentence(address, error) from None
+            raise failed[0] if failed else _sentence(address, error) from None
 
 
 def listen(address: str, security: Security, talk: str) -> Generator[Phrase, None, None]:

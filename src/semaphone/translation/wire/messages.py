@@ -13,6 +13,7 @@ from semaphone.translation.edge import Air
 from semaphone.translation.models.base import Phrase, Upload
 from semaphone.translation.wire import talk_pb2 as pb
 
+LONGEST_SEGMENT = 30 * 16_000  # samples; see SegmenterConfig
 LONGEST_PAYLOAD = 4_000_000  # bytes of one segment
 MOST_ROWS = 4_096  # of one burst
 _LARGEST = 1e6  # of a scale, a gain, a symbol or a row's number; beyond it single precision could overflow
@@ -34,7 +35,8 @@ def upload_message(upload: Upload) -> Any:
 
 def read_upload(message: Any) -> Upload:
     """The upload in a message; InputError if it cannot be one."""
-    if message.end < message.start or len(message.payload) > LONGEST_PAYLOAD:
+    length = message.end - message.start
+    if not 0 <= length <= LONGEST_SEGMENT or len(message.payload) > LONGEST_PAYLOAD:
         raise InputError("An upload ends before it starts, or is longer than any segment.")
     if message.silent and message.payload:
         raise InputError("A silent upload holds features.")
