@@ -186,7 +186,9 @@ def test_golden_payloads() -> None:
 
     assert hexes(history(1, 8), [(4, 1), (3, 0)]) == GOLDEN["the paper's masks"]
     assert hexes(history(2, 8), [(4, 4, 2), (3, 3, 2)]) == GOLDEN["horizon of 2"]
-    assert hexes(history(2, 8, loss_report=True), [(3, 3, 3)] * 2, 0.125) == GOLDEN["3 tokens in 3 packets, loss report"]
+    assert (
+        hexes(history(2, 8, loss_report=True), [(3, 3, 3)] * 2, 0.125) == GOLDEN["3 tokens in 3 packets, loss report"]
+    )
 
 
 GOLDEN: dict[str, list[str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from semaphone.commands import _link
+from semaphone.commands import _history, _link
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,6 +15,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("input", metavar="IN", help="the recording (- is raw 16-bit PCM at the codec's rate)")
     parser.add_argument("output", metavar="OUT", help="the .sph file (- is standard output)")
     _link.add_sender_options(parser)
+    _history.add_options(parser)
     parser.add_argument(
         "--expect-loss", type=_link.share, default=0.0, metavar="P", help="loss rate that the packets will meet"
     )

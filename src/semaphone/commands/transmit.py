@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from semaphone.commands import _link
+from semaphone.commands import _history, _link
 
 if TYPE_CHECKING:
     from semaphone.link.feedback import Feedback
@@ -27,7 +27,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("output", metavar="OUT", help="what arrives (.wav or .flac; - is raw PCM)")
     parser.add_argument("--channel", default="none", help="what is lost (default none); see below")
     _link.add_sender_options(parser)
+    _history.add_options(parser)
     _link.add_recovery_option(parser)
+    _history.add_wait_option(parser)
     parser.add_argument(
         "--feedback",
         choices=["receiver", "oracle", "none"],
@@ -54,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     _link.check_targets(args.input, args.output, args.report, args.plot)
     _link.check_picture(args.plot)
     channel = parse_channel(args.channel)
-    told = _feedback(args)
+    told, wait = _feedback(args), _history.wait_of(args)
     codec = _link.codec_of(args)
     info = codec.info
     controller, form, dtx = _link.sender(args, info)
     # A fixed controller does not listen: nobody would send it reports.
     feedback = None if isinstance(controller, FixedController) else told
-    link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx)
+    link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx, wait)
     _link.settle()
     blocks = read_blocks(args.input, info.sample_rate)
     seconds = None if args.input == "-" else probe(args.input).seconds

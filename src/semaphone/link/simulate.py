@@ -44,6 +44,20 @@ class Link:
     channel: ErasureChannel
     feedback: Feedback | None = None  # how the sender learns the loss rate; None: it does not
     dtx: bool = False  # pauses are not sent
+    wait: float | None = None  # s that a block waits for packets after its first; None: for all that carry some of it
+
+    def awaited(self, block: int) -> tuple[int, ...]:
+        """The packets that a block waits for. Between two of them nothing comes: it is played with the last one."""
+        numbers = self.form.sequences_of(block)
+        if self.wait is None:
+            return numbers
+        latest = self.form.send_time(numbers[0]) + self.wait + 1e-9
+        return tuple(number for number in numbers if self.form.send_time(number) <= latest)
+
+    @property
+    def context(self) -> float:
+        """s from the first sample of a block until it is played, without computation and the codec's delay."""
+        return self.form.send_time(self.awaited(0)[-1])
 
 
 @dataclass
@@ -97,12 +111,17 @@ class Record:
             packets_bad=self.bad_packets,
             packet_loss_rate=round(lost / max(len(self.packets), 1), 5),
             token_loss_rate=round(1.0 - arrived / sent, 5) if sent else 0.0,
-            latency_ms=latency(
-                link.form.send_time(link.form.sequences_of(0)[-1]), info.delay / info.sample_rate, self.parts
-            ),
+            latency_ms=latency(link.context, info.delay / info.sample_rate, self.parts),
             real_time_factor=round(sum(map(sum, self.parts.values())) / seconds, 4),
             versions=versions(),
+            chunk_loss_rate=self._wholly_lost(status),
         )
+
+    def _wholly_lost(self, status: NDArray[np.int8]) -> float:
+        """Of the chunks that sent anything, the share of those of which nothing arrived."""
+        spoke = np.array([mask.sent > 0 for mask in self.masks], bool)
+        gone = spoke & ~(status == TokenStatus.RECEIVED).any(1)
+        return round(float(gone.sum() / max(spoke.sum(), 1)), 5)
 
 
 @dataclass(frozen=True)
@@ -142,13 +161,14 @@ class _Waiting:
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
     def complete(self, last: bool) -> Iterator[_Block]:
-        """Each block whose last packet has left, with its payloads."""
+        """Each block for which there is nothing more to wait, with its payloads."""
         form = self.link.form
         while self.block < len(self.sent):
-            numbers = form.sequences_of(self.block)
+            numbers = self.link.awaited(self.block)
             if form.block_of(numbers[-1]) >= self.whole and not last:
                 return
-            yield replace(self.sent[self.block], payloads=[self.arrived.get(number) for number in numbers])
+            came = [self.arrived.get(n) if n in numbers else None for n in form.sequences_of(self.block)]
+            yield replace(self.sent[self.block], payloads=came)
             self.block += 1
             for number in [n for n in self.arrived if n < self.link.form.sequences_of(self.block)[0]]:
                 del self.arrived[number]
@@ -157,8 +177,9 @@ class _Waiting:
 def _lose_tokens(chunks: list[ReceivedChunk], masks: list[Mask], sampler: ErasureSampler) -> list[ReceivedChunk]:
     """Each transmission of a token is lost on its own: the paper's channel in training."""
     for chunk, mask in zip(chunks, masks, strict=True):
-        gone = sampler.lost_tokens(mask.sent)
-        gone[: mask.twice] &= sampler.lost_tokens(mask.twice)
+        gone = np.ones(mask.sent, bool)
+        for length in mask:
+            gone[:length] &= sampler.lost_tokens(length)
         chunk.status[: mask.sent][gone] = TokenStatus.LOST
     return [replace(chunk, coming=None) for chunk in chunks]  # what it holds of the next one is not lost by its packet
 
