@@ -55,6 +55,11 @@ class Link:
         return tuple(number for number in numbers if self.form.send_time(number) <= latest)
 
     @property
+    def late(self) -> int:
+        """After a chunk was played, something of it may still come with so many packets (of one chunk each)."""
+        return self.form.sequences_of(0)[-1] - self.awaited(0)[-1] if self.form.chunks_per_block == 1 else 0
+
+    @property
     def context(self) -> float:
         """s from the first sample of a block until it is played, without computation and the codec's delay."""
         return self.form.send_time(self.awaited(0)[-1])
@@ -131,6 +136,8 @@ class _Block:
     seconds: dict[str, float]  # that its sender computed
     masks: list[Mask]  # one a chunk; what is missing of a last block was sent empty
     payloads: list[bytes | None] = field(default_factory=list)  # that arrived, in the order of `sequences_of`
+    # the same of the blocks before that were played, oldest first, as far as it has come since
+    played: list[list[bytes | None]] = field(default_factory=list)
 
 
 class _Waiting:
@@ -167,10 +174,15 @@ class _Waiting:
             numbers = self.link.awaited(self.block)
             if form.block_of(numbers[-1]) >= self.whole and not last:
                 return
-            came = [self.arrived.get(n) if n in numbers else None for n in form.sequences_of(self.block)]
-            yield replace(self.sent[self.block], payloads=came)
+            came, *played = (
+                [self.arrived.get(n) if n <= numbers[-1] else None for n in form.sequences_of(block)]
+                for block in (self.block, *range(max(0, self.block - self.link.late), self.block))
+            )
+            new = self.arrived.get(numbers[-1]) is not None
+            yield replace(self.sent[self.block], payloads=came, played=played if new else [])
             self.block += 1
-            for number in [n for n in self.arrived if n < self.link.form.sequences_of(self.block)[0]]:
+            first = form.sequences_of(max(0, self.block - self.link.late))[0]
+            for number in [n for n in self.arrived if n < first]:
                 del self.arrived[number]
 
 
@@ -225,7 +237,7 @@ class _FarSide:
 
     def __init__(self, link: Link, sampler: ErasureSampler, record: Record) -> None:
         self.link, self.sampler, self.record = link, sampler, record
-        self.receiver = Receiver(link.codec, link.recovery, link.form)
+        self.receiver = Receiver(link.codec, link.recovery, link.form, link.late)
         self.state: ReceiverState | None = None
 
     def hear(self, blocks: list[_Block]) -> Samples:
@@ -252,6 +264,9 @@ class _FarSide:
             chunks, more = self.receiver.read(block.payloads)
             if self.link.channel.per == "token":
                 chunks = _lose_tokens(chunks, block.masks, self.sampler)
+            elif block.played:
+                played = tuple(self.receiver.read(payloads)[0][0] for payloads in block.played)
+                chunks = [replace(chunks[0], played=played)]
             found.append(chunks)
             bad += more
         return found, bad

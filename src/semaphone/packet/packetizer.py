@@ -153,6 +153,8 @@ class ReceivedChunk:
     tokens: NDArray[np.int64]  # [N_Q], 0 where nothing was received
     status: NDArray[np.int64]  # [N_Q] of TokenStatus
     coming: ReceivedChunk | None = None  # the next chunk, as far as the same packets carry it
+    # the chunks right before it, which were played already, oldest first, as they are known by now; () if nothing came
+    played: tuple[ReceivedChunk, ...] = ()
 
 
 class Depacketizer:
