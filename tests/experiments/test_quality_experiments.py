@@ -144,6 +144,9 @@ def test_contestants_have_one_payload(common):
         dtx=True,
         schedule="split",
         spacing="80ms",
+        horizon=None,
+        history=None,
+        wait=None,
         ablations=True,
     )
     found: list[Any] = list(adaptive.contestants(args, "hold", Corpus("speech", ()), [Weather("uniform", 0.1)]))

@@ -40,7 +40,7 @@ def token_kbps(info: CodecInfo, transmissions: int) -> float:
 
 def payload_bps(args: argparse.Namespace, mask: Mask) -> float:
     """bit/s of payload of a talk in which every chunk has this mask: tokens, table of contents, whole bytes."""
-    form = form_named(args.codec, args.schedule)
+    form = form_named(args.codec, args.schedule, horizon=options.horizon_of(args, info_of(args).frame_rate))
     block, copied = [mask] * form.chunks_per_block, [mask] * form.riders
     return 8 * sum(form.sizes(block, copied)) / form.block_duration
 

@@ -45,6 +45,8 @@ class Sent:
     packets_sent: int
     packets_lost: int
     same_timing: bool = True  # False: the words are spoken anew
+    delay_ms: float | None = None  # from speech to its being played, without computation; None: not known
+    chunk_loss: float | None = None  # share of chunks of which nothing arrived in time
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class LinkSystem(System):
             report.gross_bps,
             report.packets_sent,
             report.packets_lost,
+            delay_ms=report.latency_ms["context"].p50 + report.latency_ms["lookahead"].p50,
+            chunk_loss=report.chunk_loss_rate,
         )
 
     def link(self, channel: ErasureChannel) -> Link:
