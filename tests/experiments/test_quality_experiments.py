@@ -45,6 +45,22 @@ def test_packet_loss_leaves_rows_figures_and_a_page_with_players(common, tmp_pat
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == rows
 
 
+def test_redundancy_shows_what_it_costs(common, tmp_path, capsys):
+    arguments = ["experiment", "redundancy", *common, "--losses", "0,0.4", "--bursts", "240ms", "--recovery", "hold"]
+    arguments += ["--history", "8x1/8x3/8,4/17", "--metrics", "plcmos", "--rivals", "", "--channel", "uniform:0.2"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    # Two histories of equal lengths, one that falls, sliding and two parities; four weathers, two recordings.
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 6 * 4 * 2
+    assert "Not beaten by a cheaper one, 40% in bursts of 240ms" in out
+    assert "20%, uniform:0.2" in out
+    assert (tmp_path / "out" / "cost-uniform.png").is_file()
+    assert (tmp_path / "out" / "cost-bursts-240ms.png").is_file()
+    assert main([*arguments[:2], *common, "--history", "8;1"]) == 2
+    assert main([*arguments[:2], *common, "--history", "17", "--rivals", ""]) == 2
+    assert "None of these histories fits" in capsys.readouterr().err
+
+
 def test_twice_gives_the_same_page(common, tmp_path):
     arguments = ["experiment", "ablation", *common, "--limit", "1", "--losses", "0.3", "--metrics", "plcmos"]
     pages = []

@@ -33,13 +33,16 @@ _QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a qui
 class Weather:
     """A channel of an experiment."""
 
-    kind: str  # "uniform" or "bursts"
+    kind: str  # "uniform", "bursts", or "other" of a channel that is named
     loss: float  # mean rate
     burst: str = "240ms"  # mean length of a burst
+    channel: str = ""  # another one, as `parse_channel` reads it
 
     @property
     def specification(self) -> str:
         """As `parse_channel` reads it; without loss both kinds are the same."""
+        if self.channel:
+            return self.channel
         if self.loss == 0:
             return "none"
         if self.kind == "uniform":
@@ -49,6 +52,8 @@ class Weather:
     @property
     def title(self) -> str:
         """For tables."""
+        if self.channel:
+            return f"{self.loss:.0%}, {self.channel.rpartition('/')[2]}"
         if self.loss == 0:
             return "no loss"
         return f"{self.loss:.0%} " + ("uniform" if self.kind == "uniform" else f"in bursts of {self.burst}")
