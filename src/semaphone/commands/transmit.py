@@ -96,7 +96,7 @@ def summary(report: LinkReport) -> str:
         f"{report.seconds:.1f} s of speech: {report.token_bps:.0f} bit/s of tokens, {report.payload_bps:.0f} of "
         f"payload, {report.gross_bps:.0f} with IPv4, UDP and RTP headers\n"
         f"{report.packets_lost} of {report.packets_sent} packets lost ({report.packet_loss_rate:.1%}), and with them "
-        f"{report.token_loss_rate:.1%} of the tokens\n"
+        f"{report.token_loss_rate:.1%} of the tokens; of {report.chunk_loss_rate:.1%} of the chunks nothing came\n"
         f"delay of a block {delay.p50:.0f} ms (p99 {delay.p99:.0f} ms), computed in {report.real_time_factor:.3f} of "
         "real time"
     )

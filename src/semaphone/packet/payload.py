@@ -47,7 +47,6 @@ def _home(num_codebooks: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]
     return interleave(np.repeat([[0], [1]], num_codebooks, axis=1))
 
 
-@functools.lru_cache(maxsize=4096)
 def carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tuple[int, ...]) -> Carried:
     """The tokens of a payload in their order, as (chunk, codebook); copies count on as chunks of their own.
 
@@ -55,8 +54,13 @@ def carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tupl
     are sent twice. In a sliding schedule the chunk's even tokens are at home, and the odd ones of the chunk before.
     In a history the beginning of each chunk is here.
     """
-    if form.schedule == "history":
+    if form.schedule == "history":  # too many tables to remember what each of them means
         return tuple((i, j) for i, mask in enumerate(masks) for j in range(mask.twice))
+    return _carried(form, half, masks, copies)
+
+
+@functools.lru_cache(maxsize=4096)
+def _carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tuple[int, ...]) -> Carried:
     if form.schedule == "sliding":
         return tuple((i, j) for i, mask in enumerate(masks) for j in range(mask.sent) if j < mask.twice or j % 2 == i)
     if form.schedule == "split":
