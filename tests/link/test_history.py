@@ -85,7 +85,8 @@ def test_what_comes_late_corrects_the_memory_of_recovery(wait, rng):
     """After each chunk recovery remembers those before as if it had known all that came by then."""
     form = PacketFormat.named("history", 16, 32, copy_distance=HORIZON)
     tokens = rng.integers(0, 32, (30, 16))
-    packetizer, packing, payloads = Packetizer(form), None, {}
+    packetizer, packing = Packetizer(form), None
+    payloads: dict[int, bytes] = {}
     for chunk in tokens:
         packets, packing = packetizer.push(chunk, (8, 8, 4, 4), packing)
         payloads |= {packet.sequence: packet.payload for packet in packets if rng.random() > 0.5}

@@ -168,7 +168,7 @@ class PacketFormat:
         block, half = divmod(sequence, self.packets_per_block)
         return (block + 1) * self.block_duration + half * self.spacing
 
-    def effective(self, mask: Mask | tuple[int, int]) -> Mask:
+    def effective(self, mask: Mask | tuple[int, ...]) -> Mask:
         """The mask as it is sent: (sent, twice). Raises ValueError if it is out of range.
 
         In a split block a chunk that sends a single token has nothing to interleave: the token goes twice. In
@@ -264,7 +264,7 @@ class PacketFormat:
         return -(-(self.toc_bits + chunks * self.num_codebooks * self.bits_per_token) // 8)
 
 
-def _by_age(mask: Mask | tuple[int, int], horizon: int) -> Mask:
+def _by_age(mask: Mask | tuple[int, ...], horizon: int) -> Mask:
     """The longest prefix first, the others as they come, as far as something rides within the horizon."""
     later = list(mask)
     later.remove(max(mask))

@@ -63,7 +63,7 @@ class Packetizer:
     def push(
         self,
         tokens: NDArray[np.int64],
-        mask: Mask | tuple[int, int],
+        mask: Mask | tuple[int, ...],
         state: PacketizerState | None = None,
         loss: float | None = None,
     ) -> tuple[list[Packet], PacketizerState]:
