@@ -14,8 +14,11 @@ from semaphone.channel.erasure import parse_channel
 from semaphone.controller.base import FixedController
 from semaphone.link.receiver import Receiver
 from semaphone.link.simulate import Link, Record, simulate
+from semaphone.link.stored import decode, encode
+from semaphone.link.talk import Length
 from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Depacketizer, Packetizer
+from semaphone.packet.sph import SphHeader, SphReader, SphWriter
 from semaphone.recovery.base import Recovered, TokenStatus
 from semaphone.recovery.hold import HoldRecovery
 
@@ -128,3 +131,21 @@ def test_tokens_lost_one_by_one_ride_in_as_many_packets_as_they_have():
     assert lost[8:].mean() == pytest.approx(0.5, abs=0.05)
     assert lost[4:8].mean() == pytest.approx(0.125, abs=0.04)
     assert lost[:4].mean() == pytest.approx(0.0625, abs=0.03)
+
+
+def test_a_file_without_some_of_its_packets_says_the_same(tmp_path):
+    """Of every three packets in a row one is left, and each token rides in four."""
+    form = PacketFormat.named("history", 16, 32, copy_distance=HORIZON)
+    heard = []
+    for kept in (1, 3):
+        length, path = Length(), tmp_path / f"{kept}.sph"
+        with SphWriter(path, SphHeader(CODEC.info.name, CODEC.info.fingerprint, 16000, form)) as out:
+            for packet in encode([speech(30_000)], CODEC, FixedController(8, 8, (8, 8)), form, length):
+                if packet.sequence % kept == kept - 1:
+                    out.write(packet.sequence, packet.payload)
+            out.finish(length.samples)
+        with SphReader(path) as reader:
+            assert (reader.header.format.schedule, reader.header.format.reach) == ("history", HORIZON)
+            heard.append(np.concatenate(list(decode(reader, CODEC, HoldRecovery()))))
+    assert len(heard[0]) == 30_000
+    np.testing.assert_array_equal(*heard)

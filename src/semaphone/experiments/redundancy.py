@@ -38,6 +38,8 @@ HISTORIES = (
     "8,0,8,0,8"
 )
 QUICK_HISTORIES = "8x1/8x4"
+EARLIER = (8, 8, 8, 8)  # the history that is also played before all of its packets could have come
+WAITS = (0.0, 0.08, 0.16)  # s
 RIVALS = ("opus:6000:60ms", "opus:12000:20ms", "opus:24000:20ms")
 QUICK_RIVALS = ("opus:12000:20ms",)
 PARITIES = (((1, 2, 3),), ((1, 2), (3, 4), (5, 6)))  # as many tokens as 8x2 and 8x4
@@ -119,6 +121,9 @@ def systems_of(args: argparse.Namespace, recovery: str) -> list[System]:
             found.append(replace(link_systems.history(args, recovery, lengths), family=family(info.name, lengths)))
     if not found:
         raise InputError(f"None of these histories fits the {info.num_codebooks} codebooks of {info.name}.")
+    if args.history is None and not args.quick and max(EARLIER) <= info.num_codebooks:
+        whole = replace(link_systems.history(args, recovery, EARLIER), family=f"{info.name} history, played earlier")
+        found += [replace(whole, name=f"{whole.name} after {1000 * wait:.0f} ms", wait=wait) for wait in WAITS]
     count = min(8, info.num_codebooks)
     sliding = link_systems.fixed(args, recovery, Mask(count, count), f"{info.name} sliding, {count} twice")
     found.append(replace(sliding, family=f"{info.name} sliding", schedule="sliding", horizon=None))
