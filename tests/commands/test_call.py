@@ -235,6 +235,8 @@ def test_missing_recordings_and_devices_are_named(tmp_path, capsys) -> None:
     assert "missing.wav does not exist." in capsys.readouterr().err
     assert main([*common, "--in", "none", "--out", "none", "--bitrate", "10"]) == 2
     assert "so 10 bit/s are too few" in capsys.readouterr().err
+    assert main([*common, "--in", "none", "--out", "none", "--schedule", "history"]) == 2
+    assert "A call cannot send a history yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

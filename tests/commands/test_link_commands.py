@@ -75,7 +75,7 @@ def test_transmit_writes_speech_report_and_picture(tmp_path, wav, weights, capsy
 
 def test_transmit_without_loss_is_encode_and_decode(tmp_path, wav, weights):
     direct, stored, back = tmp_path / "a.wav", tmp_path / "b.sph", tmp_path / "c.wav"
-    for schedule in ("sliding", "split", "block", "bundle:320ms"):
+    for schedule in ("sliding", "split", "block", "bundle:320ms", "history"):
         options = ["--codec", weights, "--schedule", schedule]
         assert main(["transmit", wav, str(direct), *options]) == 0
         assert main(["encode", wav, str(stored), *options]) == 0
@@ -83,7 +83,28 @@ def test_transmit_without_loss_is_encode_and_decode(tmp_path, wav, weights):
         assert direct.read_bytes() == back.read_bytes()
 
 
-@pytest.mark.parametrize("schedule", ["sliding", "split", "bundle:160ms"])
+@pytest.mark.parametrize(
+    ("options", "controller", "context"),
+    [
+        (["--codebooks", "8"], "fixed, history of 8, 8, 8, 8 codebooks", 320),
+        (["--horizon", "80ms"], "fixed, 8 codebooks, 8 copies", 160),
+        (["--codebooks", "6", "--copies", "2", "--horizon", "2"], "fixed, history of 6, 2, 2 codebooks", 240),
+        (["--history", "8x2,4x2", "--wait", "100ms"], "fixed, history of 8, 8, 4, 4 codebooks", 160),
+        (["--history", "8,0,8", "--wait", "0ms", "--constant-rate"], "fixed, history of 8, 0, 8 codebooks", 80),
+        (["--controller", "budget", "--bitrate", "1000"], "budget, 11 transmissions", 160),
+    ],
+)
+def test_transmit_with_a_history(tmp_path, wav, weights, options, controller, context):
+    out, report = tmp_path / "out.wav", tmp_path / "report.json"
+    arguments = ["transmit", wav, str(out), "--codec", weights, "--recovery", "hold", "--schedule", "history"]
+    assert main([*arguments, "--channel", "uniform:0.3", "--report", str(report), *options]) == 0
+    found = json.loads(report.read_text())
+    assert (found["controller"], found["schedule"]) == (controller, "history")
+    assert found["latency_ms"]["context"]["p50"] == context
+    assert 0 <= found["chunk_loss_rate"] <= found["token_loss_rate"] < 1
+
+
+@pytest.mark.parametrize("schedule", ["sliding", "split", "bundle:160ms", "history"])
 def test_a_real_recording_meets_its_bit_rate(tmp_path, weights, controller, shared_data, schedule):
     longest = max((shared_data / "speech" / "test").rglob("*.*"), key=lambda file: file.stat().st_size)
     out, report = tmp_path / "out.wav", tmp_path / "report.json"
@@ -154,6 +175,24 @@ def test_short_recordings_of_any_rate(tmp_path, weights, samples, rate):
         (["--schedule", "split", "--spacing", "1s"], "lie 0 to 0.16 s apart"),
         (["--spacing", "80ms"], "A sliding schedule has no spacing"),
         (["--schedule", "block", "--spacing", "80ms"], "no spacing"),
+        (["--history", "8,8"], "--history goes with --schedule history."),
+        (["--horizon", "2"], "--horizon goes with --schedule history."),
+        (["--schedule", "history", "--history", "8;4"], "A history is written like 8,8,4,4 or 8x2,4x2, not '8;4'."),
+        (["--schedule", "history", "--history", "8x17"], "A history has 1 to 16 lengths, not 17."),
+        (["--schedule", "history", "--history", "8x0"], "A history has 1 to 16 lengths, not 0."),
+        (["--schedule", "history", "--history", "4,8"], "Only tokens that are sent can be copied"),
+        (["--schedule", "history", "--history", "8,4", "--copies", "2"], "--history says it all"),
+        (["--schedule", "history", "--horizon", "16"], "The horizon of a history is 0 to 15 packets, not 16."),
+        (["--schedule", "history", "--horizon", "far"], "A duration is written like"),
+        (
+            ["--schedule", "history", "--controller", "budget", "--horizon", "2"],
+            "Only the fixed controller has a horizon",
+        ),
+        (
+            ["--schedule", "history", "--controller", "budget", "--constant-rate"],
+            "A constant rate with a history takes the fixed controller, not budget.",
+        ),
+        (["--wait", "long"], "A duration is written like"),
         (["--feedback-delay", "late"], "A duration is written like"),
         (["--seed", "x"], "whole number"),
         (["--report", "/nowhere/report.json"], "cannot be written"),

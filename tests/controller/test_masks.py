@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -53,6 +55,15 @@ def test_a_token_goes_never_once_or_twice():
     mask = mask_at(4.0, importance=(0.75, 0.25), num_codebooks=5)
     assert mask == Mask(3, 1)
     assert (mask.sent, mask.twice, mask.transmissions) == (3, 1, 4)
+
+
+def test_a_mask_of_a_history_has_more_lengths():
+    mask = Mask(8, 8, 4, 2)
+    assert (mask.sent, mask.twice, mask.transmissions) == (8, 8, 22)
+    assert [mask.at(age) for age in range(6)] == [8, 8, 4, 2, 0, 0]
+    assert Mask(5) == Mask(5, 0) == (5, 0)
+    assert copy.deepcopy(mask) == pickle.loads(pickle.dumps(mask)) == mask
+    assert repr(mask) == "Mask(8, 8, 4, 2)"
 
 
 def test_the_fixed_controller():

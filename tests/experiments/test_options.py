@@ -9,7 +9,7 @@ from tests.experiments.fake import write_recordings
 
 from semaphone.channel.erasure import parse_channel
 from semaphone.errors import InputError
-from semaphone.experiments import options
+from semaphone.experiments import link_systems, options
 
 
 def parsed(*arguments):
@@ -90,3 +90,19 @@ def test_metrics_are_known(monkeypatch):
     monkeypatch.setattr("semaphone.metrics.scores._version", lambda _: None)
     with pytest.raises(InputError):  # nothing is left
         options.metrics_of(parsed(), ("stoi",))
+
+
+def test_histories():
+    args = parsed("--schedule", "history", "--history", "8x4/4,2", "--recovery", "hold", "--wait", "160ms")
+    found = link_systems.at_rates(args, [11], "hold")
+    assert [system.name for system in found] == ["nano history 8x4", "nano history 4,2"]
+    assert [(system.horizon, system.wait, system.schedule) for system in found] == [
+        (3, 0.16, "history"),
+        (1, 0.16, "history"),
+    ]
+    (told,) = link_systems.at_rates(parsed("--schedule", "history", "--horizon", "400ms"), [11], "hold")
+    assert (told.horizon, told.transmissions) == (5, 11)
+    with pytest.raises(InputError, match="--history goes with --schedule history"):
+        link_systems.at_rates(parsed("--history", "8x4"), [11], "hold")
+    with pytest.raises(InputError, match="--horizon goes with --schedule history"):
+        link_systems.at_rates(parsed("--horizon", "2", "--controllers", "fixed"), [11], "hold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import Namespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from semaphone.codec.nano_weights import save_nano
 from semaphone.controller.adaptive import ControllerConfig, ControllerModel
 from semaphone.controller.adaptive import save as save_controller
 from semaphone.controller.base import Mask
-from semaphone.experiments import adaptive, link_systems, recovery
+from semaphone.experiments import adaptive, link_systems, recovery, redundancy
 from semaphone.experiments.options import Weather
 from semaphone.experiments.pictures import Line, Panel, picture
 from semaphone.experiments.study import Corpus, Measured, Study, within
@@ -43,6 +44,35 @@ def test_packet_loss_leaves_rows_figures_and_a_page_with_players(common, tmp_pat
     rows = (tmp_path / "out" / "results.jsonl").read_bytes()
     assert main(again) == 0
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == rows
+
+
+def test_redundancy_shows_what_it_costs(common, tmp_path, capsys):
+    arguments = ["experiment", "redundancy", *common, "--losses", "0,0.4", "--bursts", "240ms", "--recovery", "hold"]
+    arguments += ["--history", "8x1/8x3/8,4/17", "--metrics", "plcmos", "--rivals", "", "--channel", "uniform:0.2"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    # Two histories of equal lengths, one that falls, sliding and two parities; four weathers, two recordings.
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 6 * 4 * 2
+    assert "Not beaten by a cheaper one, 40% in bursts of 240ms" in out
+    assert "20%, uniform:0.2" in out
+    assert (tmp_path / "out" / "cost-uniform.png").is_file()
+    assert (tmp_path / "out" / "cost-bursts-240ms.png").is_file()
+    assert main([*arguments[:2], *common, "--history", "8;1"]) == 2
+    assert main([*arguments[:2], *common, "--history", "17", "--rivals", ""]) == 2
+    assert "None of these histories fits" in capsys.readouterr().err
+
+
+def test_histories_of_redundancy_reach_from_none_to_eight_packets(common):
+    parser = argparse.ArgumentParser()
+    redundancy.add_arguments(parser)
+    args = parser.parse_args([*common[:2], *common[4:], "--rivals", ""])
+    found: list[Any] = list(redundancy.systems_of(args, "hold"))
+    assert len({(system.name, system.family) for system in found}) == len(found)
+    horizons = {system.horizon for system in found if "history" in system.family}
+    assert horizons == set(range(9))
+    waits = [system.wait for system in found if "earlier" in system.family]
+    assert waits == [0.0, 0.08, 0.16]
+    assert {weather.burst for weather in redundancy.weathers_of(args)} == {"120ms", "240ms", "480ms"}
 
 
 def test_twice_gives_the_same_page(common, tmp_path):
@@ -144,6 +174,9 @@ def test_contestants_have_one_payload(common):
         dtx=True,
         schedule="split",
         spacing="80ms",
+        horizon=None,
+        history=None,
+        wait=None,
         ablations=True,
     )
     found: list[Any] = list(adaptive.contestants(args, "hold", Corpus("speech", ()), [Weather("uniform", 0.1)]))

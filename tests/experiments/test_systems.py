@@ -111,6 +111,23 @@ def test_a_rate_is_spent_on_copies_where_much_is_lost(codec):
     assert unprotected(FixedController(8, 7), few) == FixedController(8, 0)
 
 
+def test_a_history_is_another_system(codec):
+    spec = ControllerSpec("fixed", history=(8, 8, 4))
+    system = LinkSystem("ours", "nano", codec, "hold", spec, schedule="history", horizon=2)
+    speech = (0.1 * np.random.default_rng(0).standard_normal(32_000)).astype(np.float32)
+    sent = system.send(speech, LOSSY, 7)
+    assert sent.token_bps == pytest.approx(20 * 5 * 12.5, rel=0.1)
+    assert (sent.delay_ms, replace(system, wait=0.1).send(speech, LOSSY, 7).delay_ms) == (260.0, 180.0)
+    waits = [replace(system, wait=wait).identity(LOSSY) for wait in (None, 0.0, 0.08, 0.1)]
+    assert waits[0] != waits[1] != waits[2] == waits[3]
+    form = form_named(codec, "history", horizon=3)
+    told = told_controller(24, form, LOSSY)
+    assert isinstance(told, FixedController)
+    assert told.mask.transmissions == 24
+    assert told.mask == (13, 8, 3)
+    assert unprotected(told, form) == FixedController(16)
+
+
 def test_opus_is_told_of_the_losses():
     system = rival("opus:12000:20ms")
     assert system.identity(CLEAR) != system.identity(LOSSY)

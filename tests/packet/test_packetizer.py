@@ -17,23 +17,29 @@ from semaphone.packet.status import TokenStatus
 NANO = PacketFormat(16, 2048)
 RECEIVED, LOST, UNSENT, UNKNOWN = TokenStatus
 
-formats = st.builds(
-    lambda schedule, n, k, options: PacketFormat.named(schedule, n, k, **options),
-    st.sampled_from(SCHEDULES),
-    st.sampled_from([1, 2, 8, 16, 32]),
-    st.sampled_from([2, 1000, 1024, 2048, 65536]),
-    st.fixed_dictionaries({"loss_report": st.booleans()}),
-).flatmap(
-    lambda form: (
-        st.just(form)
-        if form.schedule != "bundle"
-        else st.integers(0, 3).map(lambda distance: replace(form, copy_distance=distance))
+
+def formats_of(schedules):
+    return st.builds(
+        lambda schedule, n, k, options: PacketFormat.named(schedule, n, k, **options),
+        st.sampled_from(schedules),
+        st.sampled_from([1, 2, 8, 16, 32]),
+        st.sampled_from([2, 1000, 1024, 2048, 65536]),
+        st.fixed_dictionaries({"loss_report": st.booleans()}),
+    ).flatmap(
+        lambda form: (
+            st.integers(0, 3).map(lambda distance: replace(form, copy_distance=distance))
+            if form.schedule in ("bundle", "history")
+            else st.just(form)
+        )
     )
-)
+
+
+formats = formats_of(SCHEDULES)
+others = formats_of([schedule for schedule in SCHEDULES if schedule != "history"])  # test_history.py has more of that
 
 
 @st.composite
-def talks(draw, max_chunks: int = 9):
+def talks(draw, max_chunks: int = 9, formats=formats):
     """A format, and chunks of tokens with their masks."""
     form = draw(formats)
     count = draw(st.integers(0, max_chunks))
@@ -78,7 +84,7 @@ def test_without_loss_everything_sent_arrives(talk) -> None:
         np.testing.assert_array_equal(got.status, [RECEIVED] * sent + [UNSENT] * (form.num_codebooks - sent))
 
 
-@given(talks(), st.data())
+@given(talks(formats=others), st.data())
 def test_with_loss_what_arrives_is_right_and_what_does_not_is_known(talk, data) -> None:
     form, tokens, masks = talk
     packets = send(form, tokens, masks)
@@ -238,6 +244,7 @@ def test_pairs_are_numbered() -> None:
         ("bundle:80ms", 12.5, 0.08, 9, (3, 4)),
         ("bundle:160ms", 6.25, 0.16, 17, (3, 4)),
         ("bundle:320ms", 3.125, 0.32, 33, (3, 4)),
+        ("history", 12.5, 0.08, 37, (3, 4, 5, 6)),
     ],
 )
 def test_schedules(schedule, rate, block, toc_bits, sequences) -> None:
@@ -387,7 +394,13 @@ def test_wrong_chunks() -> None:
             {"schedule": "sliding", "spacing": 0.08},
             "A sliding schedule has no spacing: its packets are a chunk apart as they are.",
         ),
-        ({"schedule": "pairs"}, "A schedule is split, sliding or bundle, not 'pairs'."),
+        ({"schedule": "pairs"}, "A schedule is split, sliding, bundle or history, not 'pairs'."),
+        ({"schedule": "history", "chunks_per_packet": 2}, "A history has one packet a chunk."),
+        ({"schedule": "history", "copy_distance": 16}, "The horizon of a history is 0 to 15 packets, not 16."),
+        (
+            {"schedule": "history", "spacing": 0.08},
+            "A history has no spacing: its packets are a chunk apart as they are.",
+        ),
         ({"constant_size": 5000}, "A payload has up to 1200 bytes, not 5000."),
     ],
 )
@@ -412,7 +425,7 @@ def test_sizes_are_known_beforehand(talk):
     for packet in send(form, tokens, masks):
         by_block[packet.block] = (*by_block.get(packet.block, ()), len(packet.payload))
     for block, sizes in by_block.items():
-        own = blocks[block] if block < len(blocks) else [Mask(0, 0)] * chunks
-        earlier = block - form.reach
-        copied = blocks[earlier] if form.reach and 0 <= earlier < len(blocks) else ()
+        blocks += [[Mask(0, 0)] * chunks] * (block + 1 - len(blocks))
+        own = blocks[block]
+        copied = form.riding([tuple(some) for some in blocks[max(0, block - form.reach) : block]], Mask(0, 0))
         assert form.sizes(own, copied) == sizes

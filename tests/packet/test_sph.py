@@ -107,6 +107,13 @@ GOLDEN_BODY = (
 )
 
 
+def test_a_history_is_schedule_3_and_its_horizon_a_copy_distance() -> None:
+    form = PacketFormat.named("history", 8, 2048, copy_distance=5)
+    data = serialize_header(replace(HEADER, format=form))
+    assert data[:-4].hex() == GOLDEN_HEADER.replace("00000800000100000", "00000800030105000")
+    assert parse_header(data).format == form
+
+
 def test_to_a_pipe_the_length_comes_at_the_end(capfdbinary, monkeypatch) -> None:
     with SphWriter("-", HEADER) as out:
         out.write(0, b"abc")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semaphone.commands import _history
 from semaphone.errors import InputError
 from semaphone.packet.format import USUAL
 
@@ -120,7 +121,8 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         default=USUAL,
         help="sliding (a packet a chunk, with half of it and half of the one before, the default), split (two "
-        "interleaved packets for two chunks at a time), block, bundle:80ms, bundle:160ms, bundle:320ms",
+        "interleaved packets for two chunks at a time), block, bundle:80ms, bundle:160ms, bundle:320ms, history (a "
+        "packet a chunk, with the beginnings of those before)",
     )
     parser.add_argument(
         "--spacing",
@@ -158,7 +160,7 @@ def controller_spec(args: argparse.Namespace, info: CodecInfo) -> ControllerSpec
     if args.constant_rate and args.dtx:
         raise InputError("A constant rate goes on in pauses: --constant-rate and --dtx do not go together.")
     spec = ControllerSpec(args.controller, args.codebooks, args.copies, args.bitrate, args.level, args.constant_rate)
-    return decided(spec, info)
+    return decided(_history.with_lengths(spec, args, info), info)
 
 
 def sender(
@@ -180,6 +182,7 @@ def sender(
         frame_rate=info.frame_rate,
         spacing=parse_duration(args.spacing),
         loss_report=loss_report,
+        **_history.horizon(args, spec),
     )
     form = padded(spec, info, form)
     dtx = spec.pauses if args.dtx is None else args.dtx

@@ -132,6 +132,8 @@ def _voice(args: argparse.Namespace, codec: Codec) -> tuple[Voice, bool]:
     """What this end speaks, and whether it leaves out pauses."""
     from semaphone.call.speaker import Voice
 
+    if args.schedule == "history":
+        raise InputError("A call cannot send a history yet; its schedules are sliding, split, block and the bundles.")
     controller, form, dtx = _link.sender(args, codec.info, loss_report=True)
     return Voice(codec, controller, _link.recovery_of(args, codec.info), form), dtx
 

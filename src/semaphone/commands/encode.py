@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from semaphone.commands import _link
+from semaphone.commands import _history, _link
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,6 +16,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("output", metavar="OUT", help="the .sph file (- is standard output)")
     _link.add_input_options(parser)
     _link.add_sender_options(parser)
+    _history.add_options(parser)
     parser.add_argument(
         "--expect-loss", type=_link.share, default=0.0, metavar="P", help="loss rate that the packets will meet"
     )

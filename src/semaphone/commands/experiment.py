@@ -19,6 +19,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "rate-distortion": ("rate_distortion", "quality over rate without loss (LargeSC Fig 4)"),
     "packet-loss": ("packet_loss", "quality over independent losses (LargeSC Figs 5 a-b and 6)"),
     "burst-loss": ("burst_loss", "quality over losses in bursts (LargeSC Fig 5 c-d)"),
+    "redundancy": ("redundancy", "tokens sent again: quality over payload, gross rate and delay"),
     "ablation": ("ablation", "what each part is worth (LargeSC Fig 7)"),
     "generalisation": ("generalisation", "speech from elsewhere (LargeSC Fig 8)"),
     "recovery": ("recovery", "the language model against holding and leaving out (LargeSC §II-C)"),

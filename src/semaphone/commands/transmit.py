@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from semaphone.commands import _link
+from semaphone.commands import _history, _link
 
 if TYPE_CHECKING:
     from semaphone.link.feedback import Feedback
@@ -28,7 +28,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--channel", default="none", help="what is lost (default none); see below")
     _link.add_input_options(parser)
     _link.add_sender_options(parser)
+    _history.add_options(parser)
     _link.add_recovery_option(parser)
+    _history.add_wait_option(parser)
     parser.add_argument(
         "--feedback",
         choices=["receiver", "oracle", "none"],
@@ -56,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
     _link.check_outputs(args.input, speech=args.output, report=args.report, picture=args.plot)
     options = _link.reading(args, args.input)
     channel = parse_channel(args.channel)
-    told = _feedback(args)
+    told, wait = _feedback(args), _history.wait_of(args)
     codec = _link.codec_of(args)
     info = codec.info
     controller, form, dtx = _link.sender(args, info)
     # A fixed controller does not listen: nobody would send it reports.
     feedback = None if isinstance(controller, FixedController) else told
-    link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx)
+    link = Link(codec, controller, form, _link.recovery_of(args, info), channel, feedback, dtx, wait)
     _link.settle()
     blocks = read_blocks(args.input, info.sample_rate, **options)
     seconds = None if args.input == "-" else probe(args.input).seconds
@@ -96,7 +98,7 @@ def summary(report: LinkReport) -> str:
         f"{report.seconds:.1f} s of speech: {report.token_bps:.0f} bit/s of tokens, {report.payload_bps:.0f} of "
         f"payload, {report.gross_bps:.0f} with IPv4, UDP and RTP headers\n"
         f"{report.packets_lost} of {report.packets_sent} packets lost ({report.packet_loss_rate:.1%}), and with them "
-        f"{report.token_loss_rate:.1%} of the tokens\n"
+        f"{report.token_loss_rate:.1%} of the tokens; of {report.chunk_loss_rate:.1%} of the chunks nothing came\n"
         f"delay of a block {delay.p50:.0f} ms (p99 {delay.p99:.0f} ms), computed in {report.real_time_factor:.3f} of "
         "real time"
     )

@@ -9,28 +9,46 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
 
-class Mask(NamedTuple):
-    """The two prefix masks of a chunk (eqs 5-7): their lengths S_s and S_c, in either order."""
+class Mask(tuple[int, ...]):
+    """The prefix masks of a chunk: their lengths, one for each packet that carries some of its tokens.
 
-    s: int
-    c: int
+    The paper has two, S_s and S_c, in either order (eqs 5-7). A history has more: token k rides in as many packets as
+    there are lengths above k, and the length at `age` a is what rides a packets after the chunk's own one.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, s: int, c: int = 0, *more: int) -> Self:
+        """Lengths from the chunk's own packet on; there are always two of them at least."""
+        return super().__new__(cls, (s, c, *more))
+
+    def __getnewargs__(self) -> tuple[int, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"Mask({', '.join(map(str, self))})"
 
     @property
     def sent(self) -> int:
-        """How many of the chunk's first tokens are sent: max(S_s, S_c)."""
+        """How many of the chunk's first tokens are sent: max(S_s, S_c) in the paper's case."""
         return max(self)
 
     @property
     def twice(self) -> int:
-        """How many of the chunk's first tokens are sent twice: min(S_s, S_c)."""
-        return min(self)
+        """How many of the chunk's first tokens are sent twice or more: min(S_s, S_c) in the paper's case."""
+        return sorted(self)[-2]
 
     @property
     def transmissions(self) -> int:
         """Tokens on the wire, copies included: Σ m of eq 10."""
-        return self.s + self.c
+        return sum(self)
+
+    def at(self, age: int) -> int:
+        """How many of the chunk's first tokens ride `age` packets after its own one."""
+        return self[age] if age < len(self) else 0
 
 
 NOTHING = Mask(0, 0)
@@ -103,13 +121,21 @@ class FixedController:
 
     codebooks: int  # tokens sent of each chunk
     copies: int = 0  # how many of them, from the first, go twice
+    later: tuple[int, ...] = ()  # of a history: how many of them ride once more in each packet after those
 
     def __post_init__(self) -> None:
-        if self.codebooks < 0 or not 0 <= self.copies <= self.codebooks:
+        if self.codebooks < 0 or not all(0 <= length <= self.codebooks for length in (self.copies, *self.later)):
             raise ValueError("copies must lie between 0 and codebooks")
 
     def __str__(self) -> str:
+        if self.later:
+            return f"fixed, history of {', '.join(map(str, self.mask))} codebooks"
         return f"fixed, {self.codebooks} codebooks, {self.copies} copies"
+
+    @property
+    def mask(self) -> Mask:
+        """That of every chunk."""
+        return Mask(self.codebooks, self.copies, *self.later)
 
     @property
     def most(self) -> int:
@@ -120,4 +146,4 @@ class FixedController:
         self, latents: Tensor, losses: LinkLoss, state: Any, talking: Sequence[bool] | None = None
     ) -> tuple[list[Mask], Any]:
         """See `Controller.step`."""
-        return silenced([Mask(self.codebooks, self.copies)] * latents.shape[1], talking), None
+        return silenced([self.mask] * latents.shape[1], talking), None

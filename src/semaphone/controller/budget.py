@@ -41,6 +41,25 @@ def best_split(transmissions: int, num_codebooks: int, loss_rate: float, conditi
     return found
 
 
+def best_history(transmissions: int, num_codebooks: int, packets: int, loss_rate: float, conditional: float) -> Mask:
+    """Prefixes of a chunk in `packets` packets in a row, of `transmissions` tokens in all, that let most arrive.
+
+    A packet is lost with p, and with r if the one before is lost. A token that rides in m packets is lost with
+    p r^(m-1), and whatever arrives is an unbroken beginning, so each transmission goes where it helps most by itself.
+    """
+    rides = [0] * num_codebooks
+    lost = [1.0, *(loss_rate * conditional**m for m in range(packets))]
+    for _ in range(max(1, min(transmissions, num_codebooks * packets))):
+        open_ones = (k for k in range(num_codebooks) if rides[k] < packets)
+        best = max(open_ones, key=lambda k: (_worth_of(k) * (lost[rides[k]] - lost[rides[k] + 1]), -rides[k], -k))
+        rides[best] += 1
+    return Mask(*(sum(m > age for m in rides) for age in range(packets)))
+
+
+def _worth_of(codebook: int) -> float:
+    return _worth(codebook + 1) - _worth(codebook)
+
+
 def _worth(codebooks: int) -> float:
     return FIRST + (1 - WORTH ** (codebooks - 1)) / (1 - WORTH) if codebooks else 0.0
 

@@ -51,6 +51,7 @@ class Blocks(Protocol):
     @property
     def toc_bits(self) -> int: ...
 
+    def riding(self, earlier: Sequence[tuple[Mask, ...]], nothing: Mask) -> tuple[Mask, ...]: ...
     def effective(self, mask: Mask) -> Mask: ...
     def sizes(self, masks: Sequence[Mask], copied: Sequence[Mask] = ()) -> tuple[int, ...]: ...
 
@@ -64,9 +65,8 @@ class _Open:
     empty: int = 0  # talking chunks in a row of which nothing was sent
 
     def copied(self, form: Blocks) -> tuple[Mask, ...]:
-        """The masks of the earlier block of which something rides with this one."""
-        full = form.reach and len(self.earlier) == form.reach
-        return self.earlier[0] if full else (NOTHING,) * form.chunks_per_block
+        """The masks of the earlier chunks of which something rides with this block."""
+        return form.riding(self.earlier, NOTHING)
 
     def filled(self, form: Blocks, mask: Mask) -> tuple[Mask, ...]:
         """The masks of the block if this chunk and all that follow get the same."""

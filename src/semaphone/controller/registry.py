@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semaphone.codec.base import CodecInfo
-from semaphone.controller.base import Controller, FixedController, Mask
+from semaphone.controller.base import NOTHING, Controller, FixedController, Mask
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class ControllerSpec:
     bitrate: float | None = None  # adaptive, budget: payload in bit/s, on average over a talk or at the most
     rate: float | None = None  # adaptive: L itself, in place of a bit rate
     constant: bool = False  # all packets have one size
+    history: tuple[int, ...] | None = None  # fixed: codebooks in a chunk's own packet, in the next one, and so on
 
     @property
     def adaptive(self) -> bool:
@@ -53,7 +54,7 @@ def default_kind(spec: ControllerSpec, info: CodecInfo) -> str:
 
     Otherwise `fixed`, or `budget` where a bit rate is asked for. Whoever names codebooks or copies means `fixed`.
     """
-    if spec.codebooks is not None or spec.copies is not None:
+    if spec.codebooks is not None or spec.copies is not None or spec.history is not None:
         return "fixed"
     if weights_for(info):
         return "adaptive"
@@ -83,7 +84,7 @@ def decided(spec: ControllerSpec, info: CodecInfo) -> ControllerSpec:
     spec = replace(spec, kind=kind)
     if not spec.adaptive and kind not in NAMES:
         raise InputError(f"Unknown controller {kind!r}; there are {', '.join(NAMES)}, and files (.safetensors).")
-    if kind != "fixed" and (spec.codebooks is not None or spec.copies is not None):
+    if kind != "fixed" and any(named is not None for named in (spec.codebooks, spec.copies, spec.history)):
         raise InputError(f"The controller {kind} decides about codebooks and copies itself.")
     if kind == "fixed" and (spec.bitrate is not None or spec.rate is not None):
         raise InputError("The fixed controller takes codebooks and copies, no rate.")
@@ -100,11 +101,21 @@ def padded(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -> PacketF
         return form
     spec = decided(spec, info)
     if spec.bitrate is None:
-        fixed = _fixed(spec, info)
-        masks = (Mask(fixed.codebooks, fixed.copies),) * form.chunks_per_block
-        return replace(form, constant_size=max(form.sizes(masks, masks)))
+        return replace(form, constant_size=_largest(form, _fixed(spec, info).mask))
+    if form.schedule == "history":
+        raise InputError(f"A constant rate with a history takes the fixed controller, not {spec.kind}.")
     size = int(spec.bitrate * form.block_duration / (8 * form.packets_per_block))
     return replace(form, constant_size=max(size, 1))
+
+
+def _largest(form: PacketFormat, mask: Mask) -> int:
+    """Bytes of the longest payload of a talk in which every chunk has this mask."""
+    whole, nothing = (mask,) * form.chunks_per_block, (NOTHING,) * form.chunks_per_block
+    talk = [whole] * (form.reach + 1) + [nothing] * form.reach
+    sizes: list[int] = []
+    for i, block in enumerate(talk):
+        sizes += form.sizes(block, form.riding(talk[max(0, i - form.reach) : i], NOTHING))
+    return max(sizes)
 
 
 def load_controller(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -> Controller:
@@ -149,11 +160,17 @@ def _adaptive(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -> Adap
 def _fixed(spec: ControllerSpec, info: CodecInfo) -> FixedController:
     codebooks = min(CODEBOOKS, info.num_codebooks) if spec.codebooks is None else spec.codebooks
     copies = min(COPIES, codebooks) if spec.copies is None else spec.copies
+    later: tuple[int, ...] = ()
+    if spec.history is not None:
+        codebooks, copies, *rest = *spec.history, *(0,) * (2 - len(spec.history))
+        later = tuple(rest)
     if not 1 <= codebooks <= info.num_codebooks:
         raise InputError(f"The codec {info.name} has 1 to {info.num_codebooks} codebooks, not {codebooks}.")
     if copies > codebooks:
         raise InputError(f"Only tokens that are sent can be copied: {copies} copies do not go with {codebooks} tokens.")
-    return FixedController(codebooks, copies)
+    if later and max(later) > codebooks:
+        raise InputError(f"Later packets carry what was sent again: {max(later)} tokens do not go with {codebooks}.")
+    return FixedController(codebooks, copies, later)
 
 
 def _transmissions(spec: ControllerSpec, form: PacketFormat) -> int:

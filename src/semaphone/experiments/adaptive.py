@@ -99,7 +99,7 @@ def contestants(args: argparse.Namespace, recovery: str, corpus: Corpus, weather
     channels = [weather.specification for weather in weathers]
     bare = replace(ours, name="adaptive, without copies", family=ABLATION, protected=False)
     if not args.dtx:
-        form = form_named(args.codec, args.schedule, options.spacing_of(args))
+        form = form_named(args.codec, args.schedule, options.spacing_of(args), ours.horizon)
         target = spent(masks[-1], form, args.codec, corpus.recordings)
         ours = matched(ours, channels, corpus.recordings, target, args.seed)
         bare = matched(bare, channels, corpus.recordings, target, args.seed) if args.ablations else bare

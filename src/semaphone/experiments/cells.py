@@ -138,6 +138,8 @@ def _row(task: Task, speech: Samples, sent: Sent) -> Row:
         "gross_bps": sent.gross_bps,
         "packets_sent": sent.packets_sent,
         "packets_lost": sent.packets_lost,
+        "delay_ms": sent.delay_ms,
+        "chunk_loss": sent.chunk_loss,
         **scores,
         "scorers": scorers,
         "identity": json.loads(cell.identity),

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from semaphone.commands import _history
 from semaphone.errors import InputError, SemaphoneError
 from semaphone.experiments import options
 from semaphone.experiments.systems import LinkSystem, codec_named, form_named
@@ -24,7 +25,12 @@ def info_of(args: argparse.Namespace) -> CodecInfo:
 
 def _packets(args: argparse.Namespace) -> dict[str, Any]:
     """How packets are made, as `LinkSystem` takes it."""
-    return {"schedule": args.schedule, "spacing": options.spacing_of(args)}
+    return {
+        "schedule": args.schedule,
+        "spacing": options.spacing_of(args),
+        "horizon": options.horizon_of(args, info_of(args).frame_rate),
+        "wait": _history.wait_of(args),
+    }
 
 
 def token_kbps(info: CodecInfo, transmissions: int) -> float:
@@ -34,9 +40,9 @@ def token_kbps(info: CodecInfo, transmissions: int) -> float:
 
 def payload_bps(args: argparse.Namespace, mask: Mask) -> float:
     """bit/s of payload of a talk in which every chunk has this mask: tokens, table of contents, whole bytes."""
-    form = form_named(args.codec, args.schedule)
-    block = [mask] * form.chunks_per_block
-    return 8 * sum(form.sizes(block, block)) / form.block_duration
+    form = form_named(args.codec, args.schedule, horizon=options.horizon_of(args, info_of(args).frame_rate))
+    block, copied = [mask] * form.chunks_per_block, [mask] * form.riders
+    return 8 * sum(form.sizes(block, copied)) / form.block_duration
 
 
 def controllers_of(args: argparse.Namespace) -> list[str]:
@@ -45,7 +51,8 @@ def controllers_of(args: argparse.Namespace) -> list[str]:
     Raises InputError for one that is not there.
     """
     if args.controllers is None:
-        return ["fixed"] + (["adaptive"] if not args.quick and not why_no_adaptive(args) else [])
+        quick = args.quick or args.schedule == "history"  # whose horizon only fixed masks use
+        return ["fixed"] + (["adaptive"] if not quick and not why_no_adaptive(args) else [])
     names = [name for name in args.controllers.split(",") if name]
     for name in names:
         if name not in CONTROLLERS:
@@ -91,6 +98,17 @@ def fixed(args: argparse.Namespace, recovery: str, mask: Mask, name: str, family
     return LinkSystem(name, family or info_of(args).name, args.codec, recovery, spec, **_packets(args))
 
 
+def history(args: argparse.Namespace, recovery: str, lengths: tuple[int, ...], name: str = "") -> LinkSystem:
+    """The link with a history of these lengths, the newest chunk's first."""
+    from semaphone.controller.registry import ControllerSpec
+
+    spec = ControllerSpec("fixed", history=lengths)
+    codec = info_of(args).name
+    name = name or f"{codec} history {_history.written(lengths)}"
+    packets = {**_packets(args), "schedule": "history", "horizon": len(lengths) - 1}
+    return LinkSystem(name, f"{codec} history", args.codec, recovery, spec, **packets)
+
+
 def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str) -> LinkSystem:
     """The link with so many transmissions a chunk, as codebooks and copies that suit the channel, told beforehand."""
     from semaphone.controller.registry import ControllerSpec
@@ -100,9 +118,15 @@ def told(args: argparse.Namespace, recovery: str, transmissions: int, name: str)
 
 
 def at_rates(args: argparse.Namespace, transmissions: Sequence[int], recovery: str) -> list[LinkSystem]:
-    """The link with so many transmissions a chunk, or the same payload, with each controller that is asked for."""
+    """The link with so many transmissions a chunk, or the same payload, with each controller that is asked for.
+
+    A history by its lengths takes the place of the rates.
+    """
     from semaphone.controller.base import Mask
 
+    if args.history is not None:
+        _history.check_schedule(args)
+        return [history(args, recovery, _history.parse_lengths(text)) for text in args.history.split("/")]
     info = info_of(args)
     found: list[LinkSystem] = []
     for kind in controllers_of(args):

@@ -122,16 +122,18 @@ def spent(mask: Mask, form: PacketFormat, codec: str, recordings: Sequence[Recor
 
 def _payload(form: PacketFormat, masks: Sequence[Mask], seconds: float) -> float:
     """bit/s of a talk whose chunks have these masks."""
-    size, nothing = form.chunks_per_block, [NOTHING] * form.chunks_per_block
+    size, nothing = form.chunks_per_block, (NOTHING,) * form.chunks_per_block
     masks = [*masks, *[NOTHING] * (-len(masks) % size)]
-    blocks = [masks[i : i + size] for i in range(0, len(masks), size)]
-    earlier = [*[nothing] * form.reach, *blocks]
-    sizes = [sum(form.sizes(block, copied)) for block, copied in zip(blocks, earlier, strict=False)]
-    # What still waits at the end rides in blocks of its own.
-    waiting = [sum(form.sizes(nothing, copied)) for copied in blocks[-form.reach :]] if form.reach else []
-    while waiting and waiting[-1] == sum(form.sizes(nothing, nothing)):
-        waiting.pop()
-    return 8 * (sum(sizes) + sum(waiting)) / seconds
+    blocks = [tuple(masks[i : i + size]) for i in range(0, len(masks), size)]
+    talk = len(blocks)
+    blocks += [nothing] * form.reach  # what still waits at the end rides in blocks of its own
+    sizes = []
+    for i, block in enumerate(blocks):
+        copied = form.riding(blocks[max(0, i - form.reach) : i], NOTHING)
+        sizes.append(sum(form.sizes(block, copied)))
+    while len(sizes) > talk and sizes[-1] == sum(form.sizes(nothing)):
+        sizes.pop()
+    return 8 * sum(sizes) / seconds
 
 
 def _level(link: Link, talks: Sequence[_Talk], target: float) -> float:

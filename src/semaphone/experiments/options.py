@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semaphone.commands import _link
+from semaphone.commands import _history, _link
 from semaphone.errors import InputError, SemaphoneError
-from semaphone.packet.format import SCHEDULES, USUAL
+from semaphone.packet.format import HORIZON, SCHEDULES, USUAL
 
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording
@@ -33,13 +33,16 @@ _QUICK_SECONDS = (2.0, 4.0)  # recordings of this length are preferred for a qui
 class Weather:
     """A channel of an experiment."""
 
-    kind: str  # "uniform" or "bursts"
+    kind: str  # "uniform", "bursts", or "other" of a channel that is named
     loss: float  # mean rate
     burst: str = "240ms"  # mean length of a burst
+    channel: str = ""  # another one, as `parse_channel` reads it
 
     @property
     def specification(self) -> str:
         """As `parse_channel` reads it; without loss both kinds are the same."""
+        if self.channel:
+            return self.channel
         if self.loss == 0:
             return "none"
         if self.kind == "uniform":
@@ -49,6 +52,8 @@ class Weather:
     @property
     def title(self) -> str:
         """For tables."""
+        if self.channel:
+            return f"{self.loss:.0%}, {self.channel.rpartition('/')[2]}"
         if self.loss == 0:
             return "no loss"
         return f"{self.loss:.0%} " + ("uniform" if self.kind == "uniform" else f"in bursts of {self.burst}")
@@ -113,7 +118,7 @@ def add_packet_options(parser: argparse.ArgumentParser) -> None:
         choices=SCHEDULES,
         default=USUAL,
         help="sliding: a packet for each chunk, with half of it and half of the one before (default); split: two "
-        "packets for two chunks at a time",
+        "packets for two chunks at a time; history: a packet for each chunk, with the beginnings of those before",
     )
     parser.add_argument(
         "--spacing",
@@ -121,6 +126,18 @@ def add_packet_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="split: by which the second packet of a block leaves later, such as 80ms (default 0ms)",
     )
+    parser.add_argument(
+        "--horizon",
+        metavar="N",
+        help=f"history: so many later packets can carry tokens again (default {HORIZON}, or as --history says)",
+    )
+    parser.add_argument(
+        "--history",
+        metavar="S0,S1,...",
+        help="history: tokens of a chunk in its own packet, in the next one, and so on, such as "
+        f"{_history.EXAMPLE}, in place of what suits the losses; several of them with / between",
+    )
+    _history.add_wait_option(parser)
 
 
 def spacing_of(args: argparse.Namespace) -> float:
@@ -128,6 +145,12 @@ def spacing_of(args: argparse.Namespace) -> float:
     from semaphone.call.address import parse_duration
 
     return parse_duration(args.spacing)
+
+
+def horizon_of(args: argparse.Namespace, frame_rate: float) -> int | None:
+    """The horizon of a history in packets, if one is named. Raises InputError."""
+    _history.check_schedule(args)
+    return None if args.horizon is None else _history.parse_horizon(args.horizon, frame_rate)
 
 
 def add_system_options(parser: argparse.ArgumentParser) -> None:

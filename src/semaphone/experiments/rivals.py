@@ -81,6 +81,7 @@ class BaselineSystem(System):
             arrived.packets_sent,
             arrived.packets_lost,
             made.info.same_timing,
+            delay_ms=round(1000 * made.info.delay_s, 1),
         )
 
     def make(self, expected_loss: float, language: str | None = "en") -> Baseline:

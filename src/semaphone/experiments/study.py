@@ -24,8 +24,17 @@ if TYPE_CHECKING:
     from semaphone.experiments.systems import System
     from semaphone.metrics.bootstrap import Interval
 
-Axis = Literal["rate", "uniform", "bursts"]
-_LABELS = {"rate": "payload, kbit/s", "uniform": "packet loss rate, %", "bursts": "packet loss rate, %"}
+Axis = Literal["rate", "uniform", "bursts", "payload", "gross", "delay"]
+_LABELS = {
+    "rate": "payload, kbit/s",
+    "uniform": "packet loss rate, %",
+    "bursts": "packet loss rate, %",
+    "payload": "payload, kbit/s",
+    "gross": "gross rate, kbit/s",
+    "delay": "delay, ms",
+}
+# What a system costs in some weather: by axis, the name in rows, the unit, and whether the axis is logarithmic.
+_COSTS = {"payload": ("payload_bps", 1000, True), "gross": ("gross_bps", 1000, True), "delay": ("delay_ms", 1, False)}
 _UNITS = {"log_f0_rmse": ", ln Hz", "visqol": ", MOS-LQO", "plcmos": ", MOS", "utmos": ", MOS"}
 
 
@@ -36,6 +45,7 @@ class PanelPlan:
     metric: str
     axis: Axis
     title: str = ""
+    weather: Weather | None = None  # of a cost: payload, gross, delay
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,8 @@ def within(
     pictures: tuple[Picture, ...], metrics: tuple[str, ...], weathers: Sequence[Weather] | None = None
 ) -> list[Picture]:
     """The pictures with those of their panels for which there are scores, of these weathers if only some are asked."""
-    axes = {"rate", "uniform", "bursts"} if weathers is None else {"rate", *(weather.kind for weather in weathers)}
+    kinds = {"uniform", "bursts"} if weathers is None else {weather.kind for weather in weathers}
+    axes = {"rate", *kinds, *_COSTS}
     kept = [(p, tuple(panel for panel in p.panels if panel.metric in metrics and panel.axis in axes)) for p in pictures]
     return [Picture(p.name, p.caption, panels) for p, panels in kept if panels]
 
@@ -214,11 +225,17 @@ def panels(measured: Measured, plan: Picture) -> list[Panel]:
             one.title or points.title_of(one.metric),
             _LABELS[one.axis],
             points.title_of(one.metric) + _UNITS.get(one.metric, ""),
-            _over_rate(measured, one.metric) if one.axis == "rate" else _over_loss(measured, one),
-            logarithmic=one.axis == "rate",
+            _lines(measured, one),
+            logarithmic=one.axis == "rate" or (one.axis in _COSTS and _COSTS[one.axis][2]),
         )
         for one in plan.panels
     ]
+
+
+def _lines(measured: Measured, one: PanelPlan) -> list[Line]:
+    if one.axis in _COSTS:
+        return _over_cost(measured, one)
+    return _over_rate(measured, one.metric) if one.axis == "rate" else _over_loss(measured, one)
 
 
 def _line(name: str, found: Sequence[tuple[float, Interval | None]], **look: Any) -> Line:
@@ -238,6 +255,23 @@ def _over_rate(measured: Measured, metric: str) -> list[Line]:
             rows = measured.of(system, clear)
             if system.family == family and rows:
                 found.append((points.mean(rows, "payload_bps") / 1000, points.estimate(rows, metric)))
+        line = _line(family, found, style=i, strong=family.startswith("nano"))
+        lines += [line] if line.x else []
+    return lines
+
+
+def _over_cost(measured: Measured, one: PanelPlan) -> list[Line]:
+    """In one weather, over what a system costs there: systems of a family joined."""
+    study = measured.study
+    name, unit, _ = _COSTS[one.axis]
+    weather = one.weather or study.weathers[0]
+    lines = []
+    for i, family in enumerate(dict.fromkeys(system.family for system in study.systems)):
+        found = []
+        for system in study.systems:
+            rows = measured.of(system, weather)
+            if system.family == family and rows and all(row.get(name) is not None for row in rows):
+                found.append((points.mean(rows, name) / unit, points.estimate(rows, one.metric)))
         line = _line(family, found, style=i, strong=family.startswith("nano"))
         lines += [line] if line.x else []
     return lines

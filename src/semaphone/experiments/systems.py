@@ -45,6 +45,8 @@ class Sent:
     packets_sent: int
     packets_lost: int
     same_timing: bool = True  # False: the words are spoken anew
+    delay_ms: float | None = None  # from speech to its being played, without computation; None: not known
+    chunk_loss: float | None = None  # share of chunks of which nothing arrived in time
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class LinkSystem(System):
     transmissions: int | None = None  # a chunk, copies included; a fixed mask is made of them, as the channel asks for
     schedule: str = USUAL  # of packets
     spacing: float = 0.0  # s between the packets of a block
+    horizon: int | None = None  # of a history, packets; None: the usual one
+    wait: float | None = None  # s that a chunk waits for packets after its own; None: for all that carry some of it
     protected: bool = True  # False: no token goes twice, and what that saves is spent on more of them
     feedback: Feedback | None = None  # how the sender learns of losses; a fixed controller does not listen
     dtx: bool = False  # pauses are not sent
@@ -83,6 +87,8 @@ class LinkSystem(System):
         link = self.link(channel)
         settings = getattr(link.recovery, "settings", None)
         about = {} if settings is None else {"recovery_settings": repr(settings)}
+        if link.wait is not None:
+            about["wait"] = str(link.context)
         return about | {
             "codec": link.codec.info.fingerprint,
             "codec_weights": digest_of(link.codec),
@@ -111,6 +117,8 @@ class LinkSystem(System):
             report.gross_bps,
             report.packets_sent,
             report.packets_lost,
+            delay_ms=report.latency_ms["context"].p50 + report.latency_ms["lookahead"].p50,
+            chunk_loss=report.chunk_loss_rate,
         )
 
     def link(self, channel: ErasureChannel) -> Link:
@@ -119,7 +127,7 @@ class LinkSystem(System):
         from semaphone.link.simulate import Link
 
         codec = codec_named(self.codec)
-        form = padded(self.spec, codec.info, form_named(self.codec, self.schedule, self.spacing))
+        form = padded(self.spec, codec.info, form_named(self.codec, self.schedule, self.spacing, self.horizon))
         spec = self.spec
         if self.levels:
             spec = replace(spec, bitrate=None, rate=dict(self.levels)[str(channel)])
@@ -130,23 +138,30 @@ class LinkSystem(System):
         if not self.protected:
             controller = unprotected(controller, form)
         recovery = recovery_named(self.recovery, self.codec)
-        return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx)
+        return Link(codec, controller, form, recovery, channel, self.feedback, self.dtx, self.wait)
 
 
-def form_named(codec: str, schedule: str = USUAL, spacing: float = 0.0) -> PacketFormat:
-    """The packets of a codec's tokens; with `split` two for each block, `spacing` s apart."""
+def form_named(codec: str, schedule: str = USUAL, spacing: float = 0.0, horizon: int | None = None) -> PacketFormat:
+    """The packets of a codec's tokens; with `split` two for each block, `spacing` s apart; the horizon of a history."""
     info = codec_named(codec).info
     sizes = (info.num_codebooks, info.codebook_size)
-    return PacketFormat.named(schedule, *sizes, frame_rate=info.frame_rate, spacing=spacing)
+    more = {} if schedule != "history" or horizon is None else {"copy_distance": horizon}
+    return PacketFormat.named(schedule, *sizes, frame_rate=info.frame_rate, spacing=spacing, **more)
 
 
 def told_controller(transmissions: int, form: PacketFormat, channel: ErasureChannel) -> Controller:
     """Codebooks and copies for a channel that is known beforehand, as Opus is told of the losses, too."""
     from semaphone.controller.base import FixedController
-    from semaphone.controller.budget import best_split
+    from semaphone.controller.budget import best_history, best_split
 
     loss = channel.mean_loss
-    mask = best_split(transmissions, form.num_codebooks, loss, max(loss, channel.conditional_loss(form.copy_delay)))
+    again = max(loss, channel.conditional_loss(form.copy_delay))
+    if form.schedule == "history":
+        first, second, *later = form.effective(
+            best_history(transmissions, form.num_codebooks, form.reach + 1, loss, again)
+        )
+        return FixedController(first, second, tuple(later))
+    mask = best_split(transmissions, form.num_codebooks, loss, again)
     return FixedController(mask.sent, mask.twice)
 
 
@@ -157,7 +172,7 @@ def unprotected(controller: Controller, form: PacketFormat) -> Controller:
     from semaphone.controller.rate import RateControl
 
     if isinstance(controller, FixedController):
-        return FixedController(min(controller.codebooks + controller.copies, form.num_codebooks))
+        return FixedController(min(controller.mask.transmissions, form.num_codebooks))
     model = controller.controller if isinstance(controller, RateControl) else controller
     if isinstance(model, AdaptiveController):
         model = AdaptiveController(model.model, model.rate, model.longest_empty, copies=False)

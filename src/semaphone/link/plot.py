@@ -65,7 +65,7 @@ def importance(axes: Axes, masks: list[Mask], num_codebooks: int, chunk: float) 
 
 
 def token_map(axes: Axes, status: NDArray[np.int8], masks: list[Mask], chunk: float) -> None:
-    """One cell a token: sent once, sent twice, lost, not sent."""
+    """One cell a token: sent once, sent twice or more, lost, not sent."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
@@ -85,7 +85,7 @@ def token_map(axes: Axes, status: NDArray[np.int8], masks: list[Mask], chunk: fl
         vmax=3,
         extent=(0, len(status) * chunk, 0.5, status.shape[1] + 0.5),
     )
-    names = ["not sent", "sent once", "sent twice", "lost"]
+    names = ["not sent", "sent once", "sent again", "lost"]
     axes.legend(
         handles=[Patch(color=c, label=n) for c, n in zip(colours, names, strict=True)],
         ncols=4,

@@ -24,7 +24,7 @@ from semaphone.packet.format import PacketFormat
 from semaphone.packet.packetizer import Depacketizer, ReceivedChunk
 from semaphone.packet.payload import Payload, parse
 from semaphone.packet.status import TokenStatus
-from semaphone.recovery.base import Recovery
+from semaphone.recovery.base import Recovered, Recovery
 
 Samples = NDArray[np.float32]
 
@@ -38,6 +38,15 @@ class ReceiverState:
     gain: float = 1.0  # of the last chunk
     silent: bool = False  # nobody talks
     noise: NoiseState | None = None
+    past: tuple[Past, ...] = ()  # the last chunks that recovery saw, oldest first, of which something may come late
+
+
+@dataclass(frozen=True)
+class Past:
+    """A chunk as recovery saw it."""
+
+    before: Any  # state of recovery
+    chunk: ReceivedChunk
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,9 @@ class Heard:
 class Receiver:
     """Packets in, speech out. `None` is the state of a fresh talk."""
 
-    def __init__(self, codec: Codec, recovery: Recovery, form: PacketFormat) -> None:
-        self.codec, self.recovery, self.format = codec, recovery, form
+    def __init__(self, codec: Codec, recovery: Recovery, form: PacketFormat, remember: int = 0) -> None:
+        """`remember`: for so many chunks after they were played something of them may come."""
+        self.codec, self.recovery, self.format, self.remember = codec, recovery, form, remember
         self.depacketizer = Depacketizer(form)
 
     def step(
@@ -107,7 +117,8 @@ class Receiver:
         quiet = _quiet_chunks(status, state.silent)
         began = time.perf_counter()
         speech, noise = comfort_noise(quiet * self.codec.info.chunk_samples, state.noise)
-        state = replace(state, silent=quiet == len(chunks), noise=noise if quiet else state.noise)
+        past = () if quiet else state.past
+        state = replace(state, silent=quiet == len(chunks), noise=noise if quiet else state.noise, past=past)
         seconds = {"recovery": 0.0, "decoder": time.perf_counter() - began}
         return Heard(speech, status, 0, state.silent, seconds), quiet, state
 
@@ -116,10 +127,11 @@ class Receiver:
     ) -> tuple[Samples, dict[str, float], ReceiverState]:
         began = time.perf_counter()
         tokens, weights, entries, gains = [], [], [], [state.gain]
-        recovery_state = state.recovery
+        recovery_state, past = state.recovery, state.past
         for chunk in chunks:
-            known, coming = _tensors(chunk), None if chunk.coming is None else _tensors(chunk.coming)
-            recovered, recovery_state = self.recovery.step(*known, recovery_state, coming=coming)
+            recovery_state, past = self._revised(chunk.played, recovery_state, past)
+            past = self._remembered(past, Past(recovery_state, chunk))
+            recovered, recovery_state = self._recover(chunk, recovery_state)
             tokens.append(recovered.tokens)
             weights.append(recovered.weight)
             entries.append(recovered.entries)
@@ -133,8 +145,31 @@ class Receiver:
         for i, chunk in enumerate(chunks):
             if (chunk.status == TokenStatus.RECEIVED).any():
                 noise = learn(speech[i * size : (i + 1) * size], noise)
-        after = replace(state, codec=decoded.state, recovery=recovery_state, gain=gains[-1], noise=noise)
+        after = replace(state, codec=decoded.state, recovery=recovery_state, gain=gains[-1], noise=noise, past=past)
         return speech * _ramps(gains, size), seconds, after
+
+    def _recover(self, chunk: ReceivedChunk, state: Any) -> tuple[Recovered, Any]:
+        coming = None if chunk.coming is None else _tensors(chunk.coming)
+        return self.recovery.step(*_tensors(chunk), state, coming=coming)
+
+    def _remembered(self, past: tuple[Past, ...], last: Past) -> tuple[Past, ...]:
+        return (*past, last)[-self.remember :] if self.remember else ()
+
+    def _revised(
+        self, played: Sequence[ReceivedChunk], state: Any, past: tuple[Past, ...]
+    ) -> tuple[Any, tuple[Past, ...]]:
+        """Recovery's state with what came late of chunks that were played: it goes through them again, unheard."""
+        number = min(len(played), len(past))
+        now = [*(one.chunk for one in past[: len(past) - number]), *played[len(played) - number :]]
+        new = (i for i, one in enumerate(past) if _received(now[i]) > _received(one.chunk))
+        first = next(new, None)
+        if first is None:
+            return state, past
+        state, past, later = past[first].before, past[:first], now[first:]
+        for chunk in later:
+            past = self._remembered(past, Past(state, chunk))
+            _, state = self._recover(chunk, state)
+        return state, past
 
     def read(self, payloads: Sequence[bytes | None]) -> tuple[list[ReceivedChunk], int]:
         """Chunks from whatever is sound among the payloads, and how many are not."""
@@ -146,14 +181,27 @@ class Receiver:
             except PacketError:
                 good.append(None)
                 bad += 1
-        while True:
+        try:
+            return self.depacketizer.read(good), bad
+        except PacketError:
+            sound = self._agreeing(good)
+            left_out = sum(a is not b for a, b in zip(good, sound, strict=True))
+            return self.depacketizer.read(sound), bad + left_out
+
+    def _agreeing(self, payloads: Sequence[Payload | None]) -> list[Payload | None]:
+        """The payloads without those that contradict an earlier one."""
+        kept: list[Payload | None] = [None] * len(payloads)
+        for i, payload in enumerate(payloads):
+            kept[i] = payload
             try:
-                return self.depacketizer.read(good), bad
+                self.depacketizer.read(kept)
             except PacketError:
-                # They contradict each other: trust the earliest.
-                last = max(i for i, payload in enumerate(good) if payload is not None)
-                good[last] = None
-                bad += 1
+                kept[i] = None
+        return kept
+
+
+def _received(chunk: ReceivedChunk) -> int:
+    return int((chunk.status == TokenStatus.RECEIVED).sum())
 
 
 def _tensors(chunk: ReceivedChunk) -> tuple[Tensor, Tensor]:

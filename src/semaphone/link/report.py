@@ -44,6 +44,7 @@ class LinkReport:
     real_time_factor: float  # computation by seconds of speech
     versions: dict[str, str] = field(default_factory=dict)
     feedback_bps: float = 0.0  # loss reports in the other direction
+    chunk_loss_rate: float = 0.0  # of the chunks that sent anything, those of which nothing arrived in time
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -44,6 +44,25 @@ class Link:
     channel: ErasureChannel
     feedback: Feedback | None = None  # how the sender learns the loss rate; None: it does not
     dtx: bool = False  # pauses are not sent
+    wait: float | None = None  # s that a block waits for packets after its first; None: for all that carry some of it
+
+    def awaited(self, block: int) -> tuple[int, ...]:
+        """The packets that a block waits for. Between two of them nothing comes: it is played with the last one."""
+        numbers = self.form.sequences_of(block)
+        if self.wait is None:
+            return numbers
+        latest = self.form.send_time(numbers[0]) + self.wait + 1e-9
+        return tuple(number for number in numbers if self.form.send_time(number) <= latest)
+
+    @property
+    def late(self) -> int:
+        """After a chunk was played, something of it may still come with so many packets (of one chunk each)."""
+        return self.form.sequences_of(0)[-1] - self.awaited(0)[-1] if self.form.chunks_per_block == 1 else 0
+
+    @property
+    def context(self) -> float:
+        """s from the first sample of a block until it is played, without computation and the codec's delay."""
+        return self.form.send_time(self.awaited(0)[-1])
 
 
 @dataclass
@@ -97,12 +116,17 @@ class Record:
             packets_bad=self.bad_packets,
             packet_loss_rate=round(lost / max(len(self.packets), 1), 5),
             token_loss_rate=round(1.0 - arrived / sent, 5) if sent else 0.0,
-            latency_ms=latency(
-                link.form.send_time(link.form.sequences_of(0)[-1]), info.delay / info.sample_rate, self.parts
-            ),
+            latency_ms=latency(link.context, info.delay / info.sample_rate, self.parts),
             real_time_factor=round(sum(map(sum, self.parts.values())) / seconds, 4),
             versions=versions(),
+            chunk_loss_rate=self._wholly_lost(status),
         )
+
+    def _wholly_lost(self, status: NDArray[np.int8]) -> float:
+        """Of the chunks that sent anything, the share of those of which nothing arrived."""
+        spoke = np.array([mask.sent > 0 for mask in self.masks], bool)
+        gone = spoke & ~(status == TokenStatus.RECEIVED).any(1)
+        return round(float(gone.sum() / max(spoke.sum(), 1)), 5)
 
 
 @dataclass(frozen=True)
@@ -112,6 +136,8 @@ class _Block:
     seconds: dict[str, float]  # that its sender computed
     masks: list[Mask]  # one a chunk; what is missing of a last block was sent empty
     payloads: list[bytes | None] = field(default_factory=list)  # that arrived, in the order of `sequences_of`
+    # the same of the blocks before that were played, oldest first, as far as it has come since
+    played: list[list[bytes | None]] = field(default_factory=list)
 
 
 class _Waiting:
@@ -142,23 +168,30 @@ class _Waiting:
             self.record.packets.append((packet.send_time, len(packet.payload), packet.token_bits, gone))
 
     def complete(self, last: bool) -> Iterator[_Block]:
-        """Each block whose last packet has left, with its payloads."""
+        """Each block for which there is nothing more to wait, with its payloads."""
         form = self.link.form
         while self.block < len(self.sent):
-            numbers = form.sequences_of(self.block)
+            numbers = self.link.awaited(self.block)
             if form.block_of(numbers[-1]) >= self.whole and not last:
                 return
-            yield replace(self.sent[self.block], payloads=[self.arrived.get(number) for number in numbers])
+            came, *played = (
+                [self.arrived.get(n) if n <= numbers[-1] else None for n in form.sequences_of(block)]
+                for block in (self.block, *range(max(0, self.block - self.link.late), self.block))
+            )
+            new = self.arrived.get(numbers[-1]) is not None
+            yield replace(self.sent[self.block], payloads=came, played=played if new else [])
             self.block += 1
-            for number in [n for n in self.arrived if n < self.link.form.sequences_of(self.block)[0]]:
+            first = form.sequences_of(max(0, self.block - self.link.late))[0]
+            for number in [n for n in self.arrived if n < first]:
                 del self.arrived[number]
 
 
 def _lose_tokens(chunks: list[ReceivedChunk], masks: list[Mask], sampler: ErasureSampler) -> list[ReceivedChunk]:
     """Each transmission of a token is lost on its own: the paper's channel in training."""
     for chunk, mask in zip(chunks, masks, strict=True):
-        gone = sampler.lost_tokens(mask.sent)
-        gone[: mask.twice] &= sampler.lost_tokens(mask.twice)
+        gone = np.ones(mask.sent, bool)
+        for length in mask:
+            gone[:length] &= sampler.lost_tokens(length)
         chunk.status[: mask.sent][gone] = TokenStatus.LOST
     return [replace(chunk, coming=None) for chunk in chunks]  # what it holds of the next one is not lost by its packet
 
@@ -204,7 +237,7 @@ class _FarSide:
 
     def __init__(self, link: Link, sampler: ErasureSampler, record: Record) -> None:
         self.link, self.sampler, self.record = link, sampler, record
-        self.receiver = Receiver(link.codec, link.recovery, link.form)
+        self.receiver = Receiver(link.codec, link.recovery, link.form, link.late)
         self.state: ReceiverState | None = None
 
     def hear(self, blocks: list[_Block]) -> Samples:
@@ -231,6 +264,9 @@ class _FarSide:
             chunks, more = self.receiver.read(block.payloads)
             if self.link.channel.per == "token":
                 chunks = _lose_tokens(chunks, block.masks, self.sampler)
+            elif block.played:
+                played = tuple(self.receiver.read(payloads)[0][0] for payloads in block.played)
+                chunks = [replace(chunks[0], played=played)]
             found.append(chunks)
             bad += more
         return found, bad

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from semaphone.packet.bitstream import PacketError
 from semaphone.packet.format import Mask, PacketFormat
-from semaphone.packet.payload import Payload, carried, parse, serialize
+from semaphone.packet.history import table
+from semaphone.packet.payload import Payload, carried, parse, serialize, toc_bits
 from semaphone.packet.status import TokenStatus
 
 
@@ -41,6 +42,9 @@ class _Chunk:
     mask: Mask
 
 
+_NOTHING = _Chunk((), Mask(0, 0))
+
+
 @dataclass(frozen=True)
 class PacketizerState:
     """Where a stream stands."""
@@ -59,7 +63,7 @@ class Packetizer:
     def push(
         self,
         tokens: NDArray[np.int64],
-        mask: Mask | tuple[int, int],
+        mask: Mask | tuple[int, ...],
         state: PacketizerState | None = None,
         loss: float | None = None,
     ) -> tuple[list[Packet], PacketizerState]:
@@ -87,7 +91,7 @@ class Packetizer:
         """Ends a stream: fills the last block with empty chunks and lets what still waits out in empty blocks."""
         state = state or PacketizerState()
         packets: list[Packet] = []
-        while state.waiting or any(self._waits(chunk) for block in state.earlier for chunk in block):
+        while state.waiting or self._waits(state.earlier):
             more, state = self.push(np.zeros(0, np.int64), (0, 0), state, loss)
             packets += more
         return packets, state
@@ -97,23 +101,23 @@ class Packetizer:
         form, state = self.format, state or PacketizerState()
         if state.waiting:
             raise ValueError("only whole blocks can be left out")
-        nothing = (_Chunk((), Mask(0, 0)),) * form.chunks_per_block
+        nothing = (_NOTHING,) * form.chunks_per_block
         earlier = (*state.earlier, nothing)[-form.reach :] if form.reach else ()
         return PacketizerState((), earlier, state.block + 1)
 
-    def _waits(self, chunk: _Chunk) -> bool:
-        """Is something of an earlier chunk still to ride? Copies are, and of a sliding one the odd tokens."""
-        return chunk.mask.twice > 0 or (self.format.schedule == "sliding" and chunk.mask.sent > 1)
+    def _waits(self, earlier: tuple[tuple[_Chunk, ...], ...]) -> bool:
+        """Is something of the last blocks still to ride? Copies are, and of a sliding chunk the odd tokens."""
+        masks = [chunk.mask for block in earlier for chunk in block]
+        if self.format.schedule == "history":
+            return any(any(mask[age:]) for age, mask in enumerate(reversed(masks), 1))
+        return any(mask.twice > 0 or (self.format.schedule == "sliding" and mask.sent > 1) for mask in masks)
 
     def _block(
         self, chunks: tuple[_Chunk, ...], state: PacketizerState, loss: float | None
     ) -> tuple[list[Packet], PacketizerState]:
         form = self.format
         masks = tuple(chunk.mask for chunk in chunks)
-        copied: tuple[_Chunk, ...] = ()
-        if form.reach:
-            nothing = (_Chunk((), Mask(0, 0)),) * form.chunks_per_packet
-            copied = state.earlier[0] if len(state.earlier) == form.reach else nothing
+        copied = form.riding(state.earlier, _NOTHING)
         sources = [chunk.tokens for chunk in (*chunks, *copied)]
         copies: tuple[int, ...] = ()
         if form.schedule == "bundle":
@@ -121,6 +125,8 @@ class Packetizer:
             copies = tuple(chunk.mask.twice for chunk in copied)
         elif form.schedule == "sliding":
             masks += tuple(chunk.mask for chunk in copied)
+        elif form.schedule == "history":
+            masks = table([*masks, *(chunk.mask for chunk in copied)])
         packets = []
         for half in range(form.packets_per_block):
             places = carried(form, half, masks, copies)
@@ -133,7 +139,7 @@ class Packetizer:
                     form.send_time(sequence),
                     serialize(form, payload),
                     len(places) * form.bits_per_token,
-                    form.toc_bits,
+                    toc_bits(form, payload),
                 )
             )
         earlier = (*state.earlier, chunks)[-form.reach :] if form.reach else ()
@@ -147,6 +153,8 @@ class ReceivedChunk:
     tokens: NDArray[np.int64]  # [N_Q], 0 where nothing was received
     status: NDArray[np.int64]  # [N_Q] of TokenStatus
     coming: ReceivedChunk | None = None  # the next chunk, as far as the same packets carry it
+    # the chunks right before it, which were played already, oldest first, as they are known by now; () if nothing came
+    played: tuple[ReceivedChunk, ...] = ()
 
 
 class Depacketizer:
@@ -165,6 +173,9 @@ class Depacketizer:
         if len(payloads) != len(form.sequences_of(0)):
             raise ValueError(f"a block of this format takes {len(form.sequences_of(0))} payloads")
         parsed = [parse(form, data) if isinstance(data, bytes) else data for data in payloads]
+        if form.schedule == "history":
+            chunk, coming = self._of_history(parsed), self._of_history(parsed[1:])
+            return [replace(chunk, coming=None if (coming.status == TokenStatus.UNKNOWN).all() else coming)]
         chunks = [_unknown(form) for _ in range(form.chunks_per_block)]
         tables = [masks for i, p in enumerate(parsed) if p is not None and (masks := self._table(p, i))]
         if len(tables) == 2 and tables[0] != tables[1]:
@@ -175,6 +186,23 @@ class Depacketizer:
             if payload is not None:
                 self._place(chunks, payload, place)
         return [replace(c, coming=d) for c, d in zip(chunks, [*chunks[1:], self._next(parsed[-1])], strict=True)]
+
+    def _of_history(self, payloads: Sequence[Payload | None]) -> ReceivedChunk:
+        """A chunk from its own packet and the ones after it, as far as they are there."""
+        chunk, told = _unknown(self.format), None
+        for age, payload in enumerate(payloads):
+            if payload is None or age >= len(payload.masks):
+                continue
+            sent, here = payload.masks[age]
+            if told not in (None, sent):
+                raise PacketError("The packets of a chunk disagree about what was sent.")
+            if told is None:
+                _announce(chunk, payload.masks[age])
+            told = sent
+            before = sum(mask.twice for mask in payload.masks[:age])
+            for j, token in enumerate(payload.tokens[before : before + here]):
+                _receive(chunk, j, token)
+        return chunk
 
     def _next(self, payload: Payload | None) -> ReceivedChunk | None:
         """The chunk after a block, if the block's last packet is the one that leaves with that chunk."""
@@ -205,12 +233,7 @@ class Depacketizer:
         for (i, j), token in zip(places, payload.tokens, strict=True):
             if not first <= i < first + len(chunks):
                 continue
-            chunk = chunks[i - first]
-            status = chunk.status[j]
-            if status == TokenStatus.UNSENT or (status == TokenStatus.RECEIVED and chunk.tokens[j] != token):
-                raise PacketError("Two packets disagree about a token that was sent twice.")
-            chunk.tokens[j] = token
-            chunk.status[j] = TokenStatus.RECEIVED
+            _receive(chunks[i - first], j, token)
 
 
 def _unknown(form: PacketFormat) -> ReceivedChunk:
@@ -223,3 +246,12 @@ def _announce(chunk: ReceivedChunk, mask: Mask) -> None:
     """A table of contents says what was sent of a chunk."""
     chunk.status[: mask.sent] = TokenStatus.LOST
     chunk.status[mask.sent :] = TokenStatus.UNSENT
+
+
+def _receive(chunk: ReceivedChunk, j: int, token: int) -> None:
+    """A token arrives, perhaps once more."""
+    status = chunk.status[j]
+    if status == TokenStatus.UNSENT or (status == TokenStatus.RECEIVED and chunk.tokens[j] != token):
+        raise PacketError("Two packets disagree about a token that was sent twice.")
+    chunk.tokens[j] = token
+    chunk.status[j] = TokenStatus.RECEIVED

@@ -3,6 +3,7 @@
     split     half (1 bit) | table of contents | loss report (8, if agreed) | tokens | zeros up to a byte
     sliding                  table of contents | loss report (8, if agreed) | tokens | the earlier chunk's | zeros
     bundle                   table of contents | loss report (8, if agreed) | tokens | copies | zeros
+    history                  table (history.py) | loss report (8, if agreed) | tokens | those of older chunks | zeros
 
 Sequence number and time are not in it: they travel in the RTP header or the record of an .sph file.
 Each payload reads alone, and there is one way only to write one: serialize(parse(x)) == x.
@@ -17,6 +18,7 @@ import numpy as np
 
 from semaphone.packet.bitstream import BitReader, BitWriter, PacketError
 from semaphone.packet.format import Mask, PacketFormat, pair_index, pair_of
+from semaphone.packet.history import read_table, table_bits, write_table
 from semaphone.packet.interleaving import interleave
 
 REPORT_STEPS = 200  # a loss report counts in half percents
@@ -28,7 +30,8 @@ class Payload:
     """What a payload says."""
 
     half: int  # of a split block: which of its packets, 0 or 1; else 0
-    # for each chunk of the block: (sent, twice); sliding: of the chunk and of the one before; bundles: (sent, 0)
+    # for each chunk of the block: (sent, twice); sliding: of the chunk and of the one before; bundles: (sent, 0);
+    # history: (sent, here) of the chunk and of those before, newest first, as far as something is here
     masks: tuple[Mask, ...]
     copies: tuple[int, ...]  # bundles with copies: how many first tokens of each chunk of the earlier block; else ()
     tokens: tuple[int, ...]  # in the order of `carried`
@@ -44,13 +47,20 @@ def _home(num_codebooks: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]
     return interleave(np.repeat([[0], [1]], num_codebooks, axis=1))
 
 
-@functools.lru_cache(maxsize=4096)
 def carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tuple[int, ...]) -> Carried:
     """The tokens of a payload in their order, as (chunk, codebook); copies count on as chunks of their own.
 
     Chunk by chunk, codebooks ascending. In a split block a packet carries the tokens at home in it and all that
     are sent twice. In a sliding schedule the chunk's even tokens are at home, and the odd ones of the chunk before.
+    In a history the beginning of each chunk is here.
     """
+    if form.schedule == "history":  # too many tables to remember what each of them means
+        return tuple((i, j) for i, mask in enumerate(masks) for j in range(mask.twice))
+    return _carried(form, half, masks, copies)
+
+
+@functools.lru_cache(maxsize=4096)
+def _carried(form: PacketFormat, half: int, masks: tuple[Mask, ...], copies: tuple[int, ...]) -> Carried:
     if form.schedule == "sliding":
         return tuple((i, j) for i, mask in enumerate(masks) for j in range(mask.sent) if j < mask.twice or j % 2 == i)
     if form.schedule == "split":
@@ -67,14 +77,10 @@ def serialize(form: PacketFormat, payload: Payload) -> bytes:
     writer = BitWriter()
     if form.schedule == "split":
         writer.write(payload.half, 1)
-    if form.schedule == "bundle":
-        digits = [*(mask.sent for mask in payload.masks), *payload.copies]
+    if form.schedule == "history":
+        write_table(writer, payload.masks, form.num_codebooks, form.reach)
     else:
-        digits = [pair_index(mask) for mask in payload.masks]
-    number = 0
-    for digit in digits:
-        number = number * form.toc_base + digit
-    writer.write(number, form.toc_number_bits)
+        writer.write(_toc_number(form, payload), form.toc_number_bits)
     if form.loss_report:
         writer.write(NO_REPORT if payload.loss is None else round(payload.loss * REPORT_STEPS), 8)
     for token in payload.tokens:
@@ -85,6 +91,24 @@ def serialize(form: PacketFormat, payload: Payload) -> bytes:
     if len(data) > form.constant_size:
         raise PacketError(f"A payload of {len(data)} bytes does not fit the constant size of {form.constant_size}.")
     return data.ljust(form.constant_size, b"\0")
+
+
+def toc_bits(form: PacketFormat, payload: Payload) -> int:
+    """Bits of a payload that are neither tokens nor padding."""
+    if form.schedule != "history":
+        return form.toc_bits
+    return table_bits(payload.masks, form.num_codebooks, form.reach) + 8 * form.loss_report
+
+
+def _toc_number(form: PacketFormat, payload: Payload) -> int:
+    if form.schedule == "bundle":
+        digits = [*(mask.sent for mask in payload.masks), *payload.copies]
+    else:
+        digits = [pair_index(mask) for mask in payload.masks]
+    number = 0
+    for digit in digits:
+        number = number * form.toc_base + digit
+    return number
 
 
 def parse(form: PacketFormat, data: bytes) -> Payload:
@@ -107,6 +131,8 @@ def parse(form: PacketFormat, data: bytes) -> Payload:
 
 
 def _parse_toc(form: PacketFormat, reader: BitReader) -> tuple[tuple[Mask, ...], tuple[int, ...]]:
+    if form.schedule == "history":
+        return read_table(reader, form.num_codebooks, form.reach), ()
     number = reader.read(form.toc_number_bits, "its table of contents")
     digits: list[int] = []
     for _ in range(form.toc_digits):

@@ -15,9 +15,9 @@ VERSION = 1
 UNKNOWN_LENGTH = 2**64 - 1
 PREFIX = struct.Struct(">4sBH")  # magic, version, size of what follows up to the CRC-32
 # sample rate, number of samples, frame rate in mHz, codebooks, codebook size, schedule, chunks a packet,
-# copy distance, spacing in ms, flags, constant size
+# copy distance (of a history: horizon), spacing in ms, flags, constant size
 _FIELDS = struct.Struct(">IQIBIBBBHBH")
-_SCHEDULES: tuple[Schedule, ...] = ("split", "bundle", "sliding")  # by their number
+_SCHEDULES: tuple[Schedule, ...] = ("split", "bundle", "sliding", "history")  # by their number
 CRC = struct.Struct(">I")
 _LOSS_REPORT = 1  # flag
 _LONGEST_TEXT = 64  # characters of codec name and fingerprint
