@@ -20,6 +20,7 @@ from semaphone.experiments import link_systems, options, points
 from semaphone.experiments.options import Weather
 from semaphone.experiments.parity import ParitySystem
 from semaphone.experiments.study import (
+    Axis,
     Corpus,
     Measured,
     PanelPlan,
@@ -49,7 +50,7 @@ BURSTS = "120ms,240ms,480ms"
 TYPICAL = {"uniform": 0.3, "bursts": 0.2}  # loss of the pictures over cost
 METRICS = ("wer", "phone_error_rate", "plcmos", "visqol")
 QUICK_METRICS = ("wer", "plcmos")
-COSTS = ("payload", "gross", "delay")
+COSTS: tuple[Axis, ...] = ("payload", "gross", "delay")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
