@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,9 +122,24 @@ def test_tables_of_equal_chunks_are_short() -> None:
     def bits(masks: list[Mask], horizon: int) -> int:
         return table_bits(table(masks), 16, horizon)
 
-    assert [bits([Mask(8, *[8] * h)] * (h + 1), h) for h in (0, 1, 3, 7, 15)] == [5, 6, 7, 8, 9]
-    assert bits([Mask(8, 8, 4, 4)] * 4, 3) == 7 + 1 + 8 + 1
-    assert bits([Mask(8, 8, 8, 8), Mask(7, 7, 7, 7)] * 2, 3) == most_table_bits(16, 3) == 37
+    assert [bits([Mask(8, *[8] * h)] * (h + 1), h) for h in (0, 1, 3, 7, 15)] == [5, 7, 8, 9, 10]
+    assert [bits([mask] * 4, 3) for mask in (Mask(8, 8, 4, 4), Mask(16, 8, 5, 3), Mask(9, 3))] == [14, 14, 14]
+    assert bits([Mask(16, 8, 6, 4, 3, 2, 1)] * 7, 6) == 19
+    assert bits([Mask(8, 0, 8)] * 3, 2) == 1 + 5 + 2 + 1 + 8 + 1 + 1 + 8
+    assert bits([Mask(8, 8, 8, 8), Mask(7, 7, 7, 7)] * 2, 3) == most_table_bits(16, 3) == 38
+
+
+def test_every_nested_table_has_a_number_of_its_own() -> None:
+    seen = set()
+    for lengths in itertools.product(range(4), repeat=4):
+        told = table([Mask(*lengths)] * 4)
+        if list(lengths) != sorted(lengths, reverse=True):
+            continue
+        writer = BitWriter()
+        write_table(writer, told, 3, 3)
+        seen.add((writer.getvalue(), writer.bits))
+        assert read_table(BitReader(writer.getvalue()), 3, 3) == told
+    assert len(seen) == math.comb(3 + 4, 4)
 
 
 # --- the layout
@@ -192,13 +210,13 @@ def test_golden_payloads() -> None:
 
 
 GOLDEN: dict[str, list[str]] = {
-    "the paper's masks": ["40008020060100", "34bfff00100001"],
-    "horizon of 2": ["40004010030080", "3271ffe00200002008018040", "024a67ff800800008020", "0647ff8000"],
+    "the paper's masks": ["20004010030080", "1a5fff8008000080"],
+    "horizon of 2": ["20002008018040", "1938fff0010000100400c020", "012533ffc00400004010", "0323ffc000"],
     "3 tokens in 3 packets, loss report": [
-        "303200401003",
-        "3433ffe002000020080180",
-        "024c67ffc0040000401003",
-        "0648cfff800800",
+        "18190020080180",
+        "1a19fff0010000100400c0",
+        "012633ffe002000020080180",
+        "032467ffc00400",
     ],
 }
 
@@ -257,16 +275,19 @@ def test_exact_texts() -> None:
 
     shorter = "The packet's table of contents can be written shorter."
     beyond = "The packet's table of contents is out of range."
-    few = history(2, 2)  # lengths and counts of 2 bits, pairs of 3
-    assert text("11", few) == beyond  # a length of 3
-    assert text("01 11", few) == beyond  # 3 older chunks
-    assert text("01 00 1 110", few) == beyond  # pair 6
-    assert text("01 00 1 001 1", few) == shorter  # pair (1, 0), and nothing after it
-    assert text("01 00 1 010 0", few) == shorter  # the same mask twice
-    assert text("01 00 1 000 0 1 000", few) == shorter
+    few = history(2, 2)  # lengths and counts of 2 bits, pairs of 3, nested tables of 4
+    assert text("0 11", few) == beyond  # a length of 3
+    assert text("0 01 11", few) == beyond  # 3 older chunks
+    assert text("0 01 00 1 110", few) == beyond  # pair 6
+    assert text("0 01 00 1 001 1", few) == shorter  # pair (1, 0), and nothing after it
+    assert text("0 01 00 1 010 0", few) == shorter  # the same mask twice
+    assert text("0 01 00 1 000 0 1 000", few) == shorter
+    assert text("0 10 00 1 100 0 0", few) == shorter  # (2, 1, 0) is nested
+    assert text("1 0011", few) == shorter  # (1, 1, 1) is a run
+    assert text("1 1010", few) == beyond  # there are 10 of them
     ends = "The packet ends in the middle of its "
-    assert text("0001 00 0", history(3, 8)) == ends + "tokens: 11 bits are needed, 1 left."
-    assert text("0001 00 1 0", history(3, 8)) == ends + "table of contents: 6 bits are needed, 1 left."
+    assert text("0 0001 00 0", history(3, 8)) == ends + "tokens: 11 bits are needed, 0 left."
+    assert text("0 0001 00 1", history(3, 8)) == ends + "table of contents: 6 bits are needed, 0 left."
     assert text("0000" + 12 * "0", history(0, 8)) == "The packet goes on after its last token."
     assert text("00001", history(0, 8)) == "The packet's padding is not zero."
 

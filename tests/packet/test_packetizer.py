@@ -244,7 +244,7 @@ def test_pairs_are_numbered() -> None:
         ("bundle:80ms", 12.5, 0.08, 9, (3, 4)),
         ("bundle:160ms", 6.25, 0.16, 17, (3, 4)),
         ("bundle:320ms", 3.125, 0.32, 33, (3, 4)),
-        ("history", 12.5, 0.08, 37, (3, 4, 5, 6)),
+        ("history", 12.5, 0.08, 38, (3, 4, 5, 6)),
     ],
 )
 def test_schedules(schedule, rate, block, toc_bits, sequences) -> None:

@@ -20,6 +20,7 @@ from semaphone.experiments import link_systems, options, points
 from semaphone.experiments.options import Weather
 from semaphone.experiments.parity import ParitySystem
 from semaphone.experiments.study import (
+    Axis,
     Corpus,
     Measured,
     PanelPlan,
@@ -49,7 +50,7 @@ BURSTS = "120ms,240ms,480ms"
 TYPICAL = {"uniform": 0.3, "bursts": 0.2}  # loss of the pictures over cost
 METRICS = ("wer", "phone_error_rate", "plcmos", "visqol")
 QUICK_METRICS = ("wer", "plcmos")
-COSTS = ("payload", "gross", "delay")
+COSTS: tuple[Axis, ...] = ("payload", "gross", "delay")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,11 +154,14 @@ def pictures_of(weathers: Sequence[Weather], metrics: Sequence[str]) -> list[Pic
         shown = min(lossy, key=lambda weather: abs(weather.loss - TYPICAL[kind]))
         name = "cost-uniform" if kind == "uniform" else f"cost-bursts-{burst}"
         panels = tuple(PanelPlan(metric, "gross", weather=shown) for metric in metrics)
-        panels += tuple(
-            PanelPlan(metric, axis, weather=shown) for metric in metrics[:1] for axis in ("payload", "delay")
-        )
+        panels += tuple(PanelPlan(judge(metrics), axis, weather=shown) for axis in COSTS if axis != "gross")
         found.append(Picture(name, f"Quality over what it costs, {shown.title}.", panels))
     return found
+
+
+def judge(metrics: Sequence[str]) -> str:
+    """The score that says what is worth its cost: words, if they are counted."""
+    return "wer" if "wer" in metrics else metrics[0]
 
 
 def costs(measured: Measured) -> Table:
@@ -177,11 +181,11 @@ def costs(measured: Measured) -> Table:
 
 
 def fronts(measured: Measured) -> list[Table]:
-    """Of each weather, the systems that no cheaper one beats, by gross rate and the first metric."""
+    """Of each weather, the systems that no cheaper one beats, by gross rate and words."""
     from semaphone.metrics.scores import METRICS as KNOWN
 
     study, found = measured.study, []
-    metric = study.metrics[0]
+    metric = judge(study.metrics)
     sign = 1.0 if KNOWN[metric].higher_is_better else -1.0
     for weather in {weather.specification: weather for weather in study.weathers if weather.loss > 0}.values():
         rows, best = [], float("-inf")
