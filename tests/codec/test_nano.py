@@ -3,8 +3,9 @@ import torch
 from tests.codec.tiny import tiny_codec, tiny_model
 
 from semaphone.codec.base import Codec
-from semaphone.codec.nano import NanoCodec, NanoConfig
-from semaphone.codec.nano_weights import load_nano, save_nano
+from semaphone.codec.nano import NanoCodec, NanoConfig, fingerprint
+from semaphone.codec.nano_weights import load_nano, read_nano, save_nano
+from semaphone.codec.ranges import met_ranges
 from semaphone.codec.registry import load_codec
 from semaphone.errors import InputError
 
@@ -149,3 +150,25 @@ def test_foreign_files_are_refused(tmp_path):
         load_nano(tmp_path / "text.safetensors")
     with pytest.raises(InputError, match="Unknown codec 'opus'"):
         load_codec("opus")
+
+
+def test_what_computes_in_eight_bits_is_stored_in_eight_bits(tmp_path):
+    model = tiny_model()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        speech = 0.1 * torch.randn(2, 10 * 1280)
+    met = met_ranges(model, [speech])
+    save_nano(model, tmp_path / "half.safetensors", {})
+    model = read_nano(tmp_path / "half.safetensors")[0]
+    save_nano(model, tmp_path / "eight.safetensors", {}, met)
+    assert (tmp_path / "eight.safetensors").stat().st_size < 0.75 * (tmp_path / "half.safetensors").stat().st_size
+    kept, ranges = read_nano(tmp_path / "eight.safetensors")
+    assert ranges.keys() == met.keys()
+    ours, stored = NanoCodec(model, met=ranges), NanoCodec(kept, met=ranges)
+    # Layers computed in these steps before; only the codebooks are rounded anew.
+    torch.testing.assert_close(stored.encode(speech).latents, ours.encode(speech).latents, rtol=0, atol=1e-6)
+    for ours_book, stored_book in zip(model.quantizer.codebooks, kept.quantizer.codebooks, strict=True):
+        largest = ours_book.entries.abs().amax(1, keepdim=True)
+        assert ((ours_book.entries - stored_book.entries).abs() <= largest / 254 + 1e-6).all()
+    save_nano(kept, tmp_path / "again.safetensors", {}, ranges)
+    assert fingerprint(read_nano(tmp_path / "again.safetensors")[0]) == fingerprint(kept)

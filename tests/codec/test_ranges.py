@@ -60,7 +60,9 @@ def test_ranges_travel_with_the_weights(tmp_path):
     with_them, without = load_nano(tmp_path / "a.safetensors"), load_nano(tmp_path / "b.safetensors")
     assert with_them.model.encoder.direct.weight.dtype == torch.int8
     assert without.model.encoder.direct.weight.dtype == torch.float32
-    assert with_them.info.fingerprint == without.info.fingerprint
+    # Weights in 8 bits are other weights: rounded.
+    assert with_them.info.fingerprint != without.info.fingerprint
+    assert with_them.info.fingerprint == load_nano(tmp_path / "a.safetensors").info.fingerprint
 
 
 def test_a_model_keeps_its_weights_when_its_ranges_are_taken():

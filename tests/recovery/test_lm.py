@@ -85,7 +85,7 @@ def test_lost_tokens_deeper_than_asked_stay_out():
 
 
 def test_unknown_tokens_beyond_those_sent_lately_count_as_unsent():
-    lm = recovery(LmSettings(predict_unsent=False))
+    lm = recovery(LmSettings(predict_unsent=False, imagined=N))
     chunks = [chunk(RECEIVED, RECEIVED, RECEIVED, UNSENT, UNSENT), chunk(*(UNKNOWN,) * N), chunk(*(UNKNOWN,) * N)]
     out, _ = play(lm, chunks)
     assert (out[1].weight > 0).tolist() == [[True, True, True, False, False]]
@@ -96,27 +96,27 @@ def test_long_losses_fade_and_speech_returns_smoothly():
     chunks = [chunk(*GOOD)] * 3 + [chunk(*GONE)] * 20 + [chunk(*GOOD)] * 3
     out, _ = play(recovery(LmSettings(confidence=0.0)), chunks)
     gain = [float(r.gain) for r in out]
-    assert gain[:4] == [1.0] * 4  # the first lost chunk at full loudness
-    assert gain[4] < 1.0
-    assert all(a >= b for a, b in itertools.pairwise(gain[4:23]))
+    assert gain[:6] == [1.0] * 6  # the first lost chunks at full loudness
+    assert gain[6] < 1.0
+    assert all(a >= b for a, b in itertools.pairwise(gain[6:23]))
     assert gain[22] == 0.0
     assert gain[23:] == [0.5, 1.0, 1.0]
 
 
-def test_guesses_count_in_full_only_where_nothing_arrived():
+def test_without_entries_guesses_count_in_full_only_where_nothing_arrived():
     chunks = [chunk(*GOOD), chunk(*GONE), chunk(RECEIVED, LOST, RECEIVED, LOST, UNSENT), chunk(*GONE)]
     (_, gone, some, again), _ = play(recovery(LmSettings(confidence=0.5)), chunks)
-    assert gone.weight.tolist() == again.weight.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]]
+    assert gone.weight.tolist() == again.weight.tolist() == [[1.0, 0.0, 0.0, 0.0, 0.0]]
     assert some.weight[0, [0, 2]].tolist() == [1.0, 1.0]
     assert ((some.weight[0, [1, 3]] > 0) & (some.weight[0, [1, 3]] < 1)).all()
-    (_, softly, *_), _ = play(recovery(LmSettings(confidence=0.5, invented=0.25)), chunks)
+    (_, softly, *_), _ = play(recovery(LmSettings(confidence=0.5, invented=0.25, imagined=3)), chunks)
     assert softly.weight.tolist() == [[0.25, 0.25, 0.25, 0.0, 0.0]]
     (_, fully, *_), _ = play(recovery(LmSettings(confidence=0.5, imagined=N)), chunks)
     assert fully.weight.tolist() == [[1.0] * N]
 
 
-def test_beside_tokens_that_arrived_the_expected_entry_stands_for_a_guess():
-    """With the codec's entries known: weight 0 and the mean of the bets; where nothing arrived, the guess itself."""
+def test_the_expected_entry_stands_for_a_guess():
+    """With the codec's entries known: weight 0 and the mean of the bets; where nothing arrived, of the first token."""
     lm = recovery()
     points = torch.randn(N, K, 3, generator=torch.Generator().manual_seed(4))
     lm.model.points = points
@@ -130,8 +130,10 @@ def test_beside_tokens_that_arrived_the_expected_entry_stands_for_a_guess():
     for k in wanted:
         expected[0, k] = torch.softmax(step.logits[0, k], -1) @ points[k]
     torch.testing.assert_close(some.entries, expected)
-    assert gone.weight.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]]
-    assert gone.entries is None
+    assert gone.weight.tolist() == [[0.0] * N]
+    assert gone.entries is not None
+    assert gone.entries[0, 0].abs().sum() > 0
+    assert not gone.entries[0, 1:].any()
 
 
 def test_silence_without_end_costs_nothing_and_leaves_a_clean_memory(monkeypatch):

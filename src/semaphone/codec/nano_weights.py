@@ -1,4 +1,8 @@
-"""Nano codecs at rest: float16 safetensors that carry their configuration."""
+"""Nano codecs at rest: safetensors that carry their configuration.
+
+Layers that compute in 8 bits are stored in the very steps they compute in, codebooks in 8 bits with a scale an entry,
+everything else in float16. Files without ranges are float16 throughout.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,58 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from semaphone.codec.nano import TRAINING_ONLY, NanoCodec, NanoConfig, NanoModel
-from semaphone.codec.products import Range
+from semaphone.codec.products import Range, rounded
 from semaphone.errors import InputError
 from semaphone.files import write_whole
+
+SIZE = "/size"  # what is added to the name of an 8-bit tensor for the sizes of its steps
 
 
 def save_nano(model: NanoModel, path: Path, notes: Mapping[str, str], met: Mapping[str, Range] | None = None) -> None:
     """Write weights and configuration; `notes` (training steps and the like) go along as metadata.
 
-    With the ranges `met` of what layers meet (codec/ranges.py) the codec computes in 8 bits.
+    With the ranges `met` of what layers meet (codec/ranges.py) the codec computes in 8 bits, and is stored in them.
     """
-    tensors = {
-        name: value.detach().to(torch.float16).contiguous()
-        for name, value in model.state_dict().items()
-        if not name.endswith(TRAINING_ONLY)
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.endswith(TRAINING_ONLY):
+            continue
+        found = None if met is None else _eight_bits(name, value.detach(), met)
+        if found is None:
+            tensors[name] = value.detach().to(torch.float16).contiguous()
+        else:
+            tensors[name], tensors[name + SIZE] = found
     metadata = {"kind": "nano-codec", "config": json.dumps(asdict(model.config)), **notes}
     if met:
         metadata["met"] = json.dumps({name: [float(f"{x:.4g}") for x in found] for name, found in met.items()})
     write_whole(path, save(tensors, metadata))
+
+
+def _eight_bits(name: str, value: Tensor, met: Mapping[str, Range]) -> tuple[Tensor, Tensor] | None:
+    """Whole numbers of 8 bits and the size of a step of each row, of what is kept so."""
+    if name.endswith(".entries"):
+        size = (value.abs().amax(1) / 127).clamp(min=1e-8)
+        return (value / size[:, None]).round().to(torch.int8), size
+    layer, _, kind = name.rpartition(".")
+    if kind == "weight" and (layer in met or layer.removesuffix(".conv") in met):
+        whole, size = rounded(value.flatten(1))
+        return whole.reshape(value.shape), size
+    return None
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a file in single precision."""
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name.endswith(SIZE):
+            continue
+        found[name] = value.float()
+        if value.dtype == torch.int8:
+            found[name] *= tensors[name + SIZE].reshape(-1, *[1] * (value.ndim - 1))
+    return found
 
 
 def _config(text: str) -> NanoConfig:
@@ -56,7 +91,7 @@ def read_nano(path: Path) -> tuple[NanoModel, dict[str, Range]]:
             if metadata.get("kind") != "nano-codec":
                 raise InputError(f"{path} holds no nano codec.")
             model, met = NanoModel(_config(metadata["config"])), _met(metadata.get("met", "{}"))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = _whole({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         missing, unexpected = model.load_state_dict(tensors, strict=False)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} holds no nano codec: {str(error).splitlines()[0]}") from None

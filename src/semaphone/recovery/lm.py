@@ -3,11 +3,12 @@
     recovery = LmRecovery(load("recovery.safetensors", codec.info.fingerprint))
     recovered, state = recovery.step(tokens, status, state)
 
-The model fills what was lost. Beside tokens that arrived its guesses count with caution: a wrong one spoils
-what is known. Chunks of which nothing at all arrived are its own invention, and there half a guess is only a
-dull one: they count in full. One of them sounds like speech, ten would be babble. So their loudness falls, and
-when nothing can be heard any more the model stops predicting, which leaves its memory clean for the moment
-speech returns; then the loudness rises over two chunks.
+The model fills what was lost. Its guesses enter the codec's sum as what is to be expected of them: a mean over
+entries, weighed by their probabilities. Of a chunk of which nothing at all arrived only the first codebook is
+guessed. The rest is left to the decoder, which was trained to bridge missing chunks: what the model would invent
+there sounds fuller and costs phones. After some such chunks the loudness falls, and when nothing can be heard any
+more the model stops predicting, which leaves its memory clean for the moment speech returns; then the loudness rises
+over two chunks.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SMALL = 100_000_000  # weights, up to which a model is computed on one core
 class Fade:
     """What happens to the sound while chunk after chunk is wholly lost."""
 
-    hold: int = 1  # wholly lost chunks in a row at full loudness
+    hold: int = 3  # wholly lost chunks in a row at full loudness
     fall: float = 6.0  # dB a chunk after those
     silent: float = -30.0  # dB below which there is silence, and no more predicting
     rise: float = 0.5  # gain regained a chunk, of 1
@@ -58,10 +59,10 @@ class LmSettings:
     sampling: Sampling = Sampling()  # noqa: RUF009, frozen
     predict_unsent: bool = False  # predict what the controller left out, too: on dev it sounds worse
     deepest: int = 8  # codebooks beyond stay out if they are lost: of a guess there nano could believe 3 percent
-    imagined: int = 3  # the same where nothing of a chunk arrived, and guesses count in full: deeper ones are noise
+    imagined: int = 1  # the same where nothing of a chunk arrived: the decoder bridges better than deeper guesses do
     sharpness: float = 1.0  # above 1 guessed tokens count for more than they should: fuller, and less true
     confidence: float = 0.15  # without the codec's entries a guessed token counts its probability to this power
-    invented: float = 1.0  # weight of guesses where nothing of a chunk arrived that they could spoil
+    invented: float = 1.0  # without entries: weight of guesses where nothing of a chunk arrived that they could spoil
     delay: int = 0  # chunks of waiting, for a model with an acoustic delay: 0 (a second depth pass) or 1
     fade: Fade = Fade()  # the way out of long losses and back
 
@@ -180,15 +181,15 @@ class LmRecovery:
 
     def _believed(self, step: Step, lost: Tensor) -> tuple[Tensor, Tensor | None]:
         """How much of each token's embedding enters the decoder's sum [B, N_Q], and what does besides [B, N_Q, C]."""
-        points, entries = self.model.points, None
-        alone = (lost > 0)[:, None]
-        doubted = step.guessed & ~alone
-        guess = torch.where(alone, self.settings.invented, step.probability**self.settings.confidence)
+        points = self.model.points
         if points is not None:
-            guess = guess.masked_fill(doubted, 0.0)
-            if doubted.any():
-                entries = expected_entries(step.logits, doubted, points, self.settings.sharpness)
-        return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0), entries
+            weight = (~step.guessed).to(step.probability.dtype).masked_fill(step.absent, 0.0)
+            if not step.guessed.any():
+                return weight, None
+            return weight, expected_entries(step.logits, step.guessed, points, self.settings.sharpness)
+        alone = (lost > 0)[:, None]
+        guess = torch.where(alone, self.settings.invented, step.probability**self.settings.confidence)
+        return torch.where(step.guessed, guess, 1.0).masked_fill(step.absent, 0.0), None
 
 
 def _sent(status: Tensor) -> Tensor:
