@@ -199,6 +199,14 @@ def test_packets_that_do_not_fit_the_codec_are_refused(form, key) -> None:
     meet(a, Meeting(3, HEADER, key))
 
 
+def test_packets_with_a_history_are_refused() -> None:
+    form = PacketFormat.named("history", HEADER.format.num_codebooks, HEADER.format.codebook_size)
+    a, b = Meeting(1, HEADER, KEY), Meeting(2, SphHeader("nano", "0123456789abcdef", 16000, form), KEY)
+    with pytest.raises(Declined, match="packets with a history"):
+        a.receive(b.hello())
+    assert a.peer is None
+
+
 def test_golden_refusal() -> None:
     data = serialize_refusal(0xDECAFBAD, bytes(range(16)), Reason.BUSY, None)
     assert data.hex() == "80cc000bdecafbad5350485201010000" + bytes(range(16)).hex() + "00" * 16

@@ -106,3 +106,14 @@ def test_histories():
         link_systems.at_rates(parsed("--history", "8x4"), [11], "hold")
     with pytest.raises(InputError, match="--horizon goes with --schedule history"):
         link_systems.at_rates(parsed("--horizon", "2", "--controllers", "fixed"), [11], "hold")
+
+
+def test_a_named_metric_that_is_not_installed_is_refused_before_the_work(monkeypatch):
+    from argparse import Namespace
+
+    from semaphone.experiments import options
+
+    monkeypatch.setattr(options, "_lacks", lambda metric: "resemblyzer is not installed" if "speaker" in metric else "")
+    with pytest.raises(InputError, match=r"resemblyzer is not installed; leave speaker_similarity out of --metrics"):
+        options.metrics_of(Namespace(metrics="pesq,speaker_similarity"), ())
+    assert options.metrics_of(Namespace(metrics=None), ("pesq", "speaker_similarity")) == ("pesq",)

@@ -1,7 +1,7 @@
 import pytest
 
 from semaphone.errors import InputError
-from semaphone.training.data import find_recordings
+from semaphone.training.sources import find_recordings
 
 
 def test_recordings_of_linked_folders_are_found(tmp_path):

@@ -223,6 +223,10 @@ class Meeting:
                 f"The other side's packets hold {theirs[0]} codebooks of {theirs[1]} entries at {theirs[2]:g} Hz, and"
                 f" those of this side {ours[0]} of {ours[1]} at {ours[2]:g} Hz: both need the same.",
             )
+        if other.format.schedule == "history":
+            raise self._declined(
+                hello, Reason.FORMAT, "The other side sends packets with a history, which calls do not take yet."
+            )
         if engaged and self.peer is not None and hello.nonce != self.peer.nonce:
             raise self._declined(hello, Reason.BUSY, "There is a call already.")
 

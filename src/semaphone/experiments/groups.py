@@ -13,7 +13,8 @@ import numpy as np
 from semaphone.errors import MissingExtraError
 from semaphone.experiments import points
 from semaphone.experiments.study import Corpus, Measured, Table
-from semaphone.training.data import SAMPLE_RATE, fundamental
+from semaphone.training.data import fundamental
+from semaphone.training.sources import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from semaphone.experiments.corpus import Recording

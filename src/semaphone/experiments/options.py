@@ -216,11 +216,15 @@ def recordings_of(args: argparse.Namespace, folder: Path | None = None) -> list[
 
 
 def metrics_of(args: argparse.Namespace, default: Sequence[str]) -> tuple[str, ...]:
-    """Metrics by name; of the default ones, those that are installed."""
+    """Metrics by name; of the default ones, those that are installed. Raises InputError if a named one is not."""
     from semaphone.metrics.scores import METRICS, metric_names
 
     if args.metrics is not None:
-        return metric_names([name for name in args.metrics.split(",") if name])
+        named = metric_names([name for name in args.metrics.split(",") if name])
+        for name in named:
+            if lack := _lacks(name):
+                raise InputError(f"{METRICS[name].title} cannot be measured: {lack}; leave {name} out of --metrics.")
+        return named
     there = [name for name in default if not _lacks(name)]
     for name in default:
         if name not in there:

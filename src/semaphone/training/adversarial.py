@@ -169,7 +169,7 @@ class AdversarialTrainer(CodecTrainer):
         features = batch.features
         if features is None and wanted is not None:
             chunks = wanted.shape[1] // 4  # Whisper has four rows a chunk
-            features = wanted[:, : 4 * chunks].unflatten(1, (chunks, 4)).mean(2)
+            features = wanted[:, : 4 * chunks].reshape(len(wanted), chunks, 4, -1).mean(2)
         if features is not None:
             found["taught"] = taught_loss(self.teacher(quantised.semantic[:, : features.shape[1]]), features)
         return quantised.entries, found

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semaphone.training.data import CHUNK, HOP, SAMPLE_RATE, Corpus
+from semaphone.training.data import CHUNK, HOP, Corpus
+from semaphone.training.sources import SAMPLE_RATE
 
 EARLY = 2  # chunks of silence before a recording that a crop may begin in, so that beginnings are learnt
 MU = 255.0  # of µ-law (ITU-T G.711)

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from semaphone.audio import BLOCK, Resampler
 from semaphone.errors import InputError
 from semaphone.files import replacing, write_whole
-from semaphone.training.data import CHUNK, HOP, SAMPLE_RATE, Corpus, Progress, Recording, open_corpus, padded_pcm
-from semaphone.training.sources import Source, find_sources
+from semaphone.training.data import CHUNK, HOP, Corpus, Progress, Recording, open_corpus, padded_pcm
+from semaphone.training.sources import SAMPLE_RATE, Source, find_sources
 from semaphone.workers import end_with_parent
 
 INDEX = "corpus.json"

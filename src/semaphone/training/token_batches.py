@@ -28,7 +28,8 @@ from semaphone.codec.layers import CausalConv, Linear
 from semaphone.codec.nano import FRAMES, HOP, NanoModel, NanoSettings, fingerprint
 from semaphone.codec.products import Product, Range, rounded, steps
 from semaphone.codec.quantizer import Codebook
-from semaphone.training.data import SAMPLE_RATE, Corpus, Recording, open_corpus
+from semaphone.training.data import Corpus, Recording, open_corpus
+from semaphone.training.sources import SAMPLE_RATE
 from semaphone.training.tokens import TokenSet, TokenUtterance, token_set
 from semaphone.training.versions import write_others
 from semaphone.workers import end_with_parent

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semaphone.errors import InputError
 from semaphone.lines import Lines
 from semaphone.training.alignment import text_stream
-from semaphone.training.data import SAMPLE_RATE
+from semaphone.training.sources import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from semaphone.training.data import Corpus
