@@ -8,7 +8,7 @@
 The first stage moves encoder, codebooks and decoder together: mel spectra, pitch, discriminators and what Whisper's
 encoder hears in the decoded speech. The second keeps the tokens and trains the decoder with chunks lost on the way.
 Each stage measures its speed and sets its number of steps from its minutes. The averaged weights are written every
-two minutes. `semaphone train ranges` then measures what 8-bit products need.
+two minutes, at the end with the ranges that 8-bit products need.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--start", required=True, help="weights of a nano codec, or a checkpoint")
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", default="5,2", help="of the two stages; 0 leaves one out")
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--judged", type=int, default=48, help="crops that the discriminators see")
+    parser.add_argument("--batch", type=int, default=320)
+    parser.add_argument("--judged", type=int, default=96, help="crops that the discriminators see")
     parser.add_argument("--channels", type=int, default=16, help="of the discriminators")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["bf16", "float32"], default="bf16")
@@ -152,6 +152,8 @@ def run_stage(
             saved = time.monotonic()
             trainer.export()
             _share(out / name / WEIGHTS)
+    if name == "voice":  # the last stage: what 8-bit products need is measured once
+        trainer.c = replace(trainer.c, range_batches=8)
     trainer.save()
     _share(out / name / WEIGHTS)
     judges = out / name / "judges.pt"

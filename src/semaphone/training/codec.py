@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from semaphone.training.runs import Report, careful_step, cosine_rate, follow, r
 from semaphone.training.start import start_from_components
 
 LAG = 2 * HOP  # samples by which the decoder of the default window lags
+LOOKED = 12  # crops of a batch on which ranges are measured, at most
 STATE = "checkpoint.pt"
 WEIGHTS = "nano-codec.safetensors"  # the averaged weights, ready for --codec
 
@@ -154,8 +155,9 @@ class CodecTrainer:
     def looks(self) -> Iterator[Tensor]:
         """Speech to see what the layers meet: a few batches, always the same."""
         rng = np.random.default_rng([self.c.seed, 2])
+        few = replace(self.c, batch=min(self.c.batch, LOOKED))
         for _ in range(self.c.range_batches):
-            yield draw(self.store, self.c, self.weights, rng).speech.cpu()
+            yield draw(self.store, few, self.weights, rng).speech.cpu()
 
     def precision(self) -> AbstractContextManager[Any]:
         """bfloat16 for matrix products and convolutions, where asked for."""
