@@ -74,10 +74,11 @@ class Nobody:
 class FileSource:
     """A recording, spoken live."""
 
-    def __init__(self, path: str, sample_rate: int, tail: int = 0) -> None:
+    def __init__(self, path: str, sample_rate: int, tail: int = 0, channel: int | None = None) -> None:
+        """`channel` counts from 1; None is the mean of all."""
         self._rate = sample_rate
         # Opened here, so that a missing file is known before anyone is called.
-        self._read = read_blocks(path, sample_rate)
+        self._read = read_blocks(path, sample_rate, channel=channel)
         self._tail = tail  # samples of silence after its end, for the codec's delay
         self._executor: Executor = ThreadPoolExecutor(1, "source")
 

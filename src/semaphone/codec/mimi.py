@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from semaphone.codec.attention import Window, advance, fresh_window, plan, restart, select, self_attention
 from semaphone.codec.base import CodecInfo, Decoded, Encoded
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.hub import local_only
 
 HUB_ID = "kyutai/mimi"
 BLOCK = 128  # chunks at a time in a long call: about 10 s, so that a recording of an hour needs no more memory
@@ -368,11 +369,12 @@ def load_mimi(source: str | Path) -> Any:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # what it would warn of is raised below as one sentence
     read: Any = transformers.MimiModel.from_pretrained
+    local = local_only(str(source), "Mimi")
     try:
-        kind = transformers.AutoConfig.from_pretrained(str(source)).model_type
+        kind = transformers.AutoConfig.from_pretrained(str(source), local_files_only=local).model_type
         if kind != "mimi":
             raise InputError(f"'{source}' holds a model of type '{kind}', not Mimi.")
-        model, report = read(str(source), dtype=torch.float32, output_loading_info=True)
+        model, report = read(str(source), dtype=torch.float32, output_loading_info=True, local_files_only=local)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"Mimi could not be loaded from '{source}': give a folder that holds config.json and model.safetensors, "

@@ -52,6 +52,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="where to hear: a .wav or .flac file, - (raw 16-bit PCM), none, or loudspeaker (default)",
     )
+    _link.add_mix_option(parser)
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
     parser.add_argument(
@@ -138,7 +139,7 @@ def _voice(args: argparse.Namespace, codec: Codec) -> tuple[Voice, bool]:
     return Voice(codec, controller, _link.recovery_of(args, codec.info), form), dtx
 
 
-def _source(name: str, codec: Codec) -> Source:
+def _source(name: str, codec: Codec, channel: int | None = None) -> Source:
     from semaphone.call.ends import FileSource, Nobody
 
     if name == "none":
@@ -151,7 +152,7 @@ def _source(name: str, codec: Codec) -> Source:
         from semaphone.call.device import Microphone
 
         return Microphone(codec.info.sample_rate)
-    return FileSource(name, codec.info.sample_rate, codec.info.delay)
+    return FileSource(name, codec.info.sample_rate, codec.info.delay, channel)
 
 
 def _sink(name: str, codec: Codec) -> Sink:
@@ -191,7 +192,8 @@ def _talk(
     from semaphone.call.address import show
     from semaphone.call.session import CallSession
 
-    source, sink = _source(args.input, voice.codec), _sink(args.output, voice.codec)
+    channel = None if args.mix == "mean" else args.mix
+    source, sink = _source(args.input, voice.codec, channel), _sink(args.output, voice.codec)
     lines: deque[str] = deque(maxlen=1)
 
     def note(line: str) -> None:

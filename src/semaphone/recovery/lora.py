@@ -23,6 +23,7 @@ import torch
 
 from semaphone.errors import InputError, MissingExtraError
 from semaphone.files import write_whole
+from semaphone.hub import local_only
 from semaphone.recovery.rq_transformer import RQTransformer
 
 if TYPE_CHECKING:
@@ -162,11 +163,12 @@ def _read(source: str | Path, read: Any, **options: Any) -> Any:
     """Call a `from_pretrained` quietly; its errors become one sentence."""
     import transformers
 
+    local = local_only(str(source), "Moshi")
     logging: Any = transformers.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        return read(str(source), **options)
+        return read(str(source), local_files_only=local, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"Moshi could not be loaded from '{source}': give a folder that holds config.json and its weights in "

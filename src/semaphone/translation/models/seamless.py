@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semaphone.errors import InputError, MissingExtraError
+from semaphone.hub import local_only
 from semaphone.translation.languages import iso_code
 from semaphone.translation.models.base import Burst, ModelInfo, Phrase, State, Upload
-from semaphone.translation.models.hub import local_only
 from semaphone.translation.repetition import loops
 from semaphone.translation.segmenter import Segment
 

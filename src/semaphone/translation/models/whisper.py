@@ -42,6 +42,7 @@ from semaphone.translation.segmenter import Segment
 ROW_WIDTH = 512  # Whisper-base
 ROW_RATE = 50.0  # rows a second
 FULL_ROWS = 1500  # rows of 30 s
+LONGEST_WINDOW = 2 * FULL_ROWS  # frames
 _FRAMES_PER_ROW = 2
 _PREROLL = 10  # frames kept of a silent segment, so that a word's onset in its last 100 ms is not cut
 CONTEXTS = ("none", "left", "resend")
@@ -290,6 +291,7 @@ class WhisperTranslator:
             return ([Burst(now.utterance, 0, now.rows[:0], True)] if now.sent else []), now
         count = len(now.frames) // _FRAMES_PER_ROW + (len(now.frames) % _FRAMES_PER_ROW if ends else 0)
         quiet = round(self.config.padding * 100) + len(now.frames) % _FRAMES_PER_ROW
+        quiet = min(quiet, max(LONGEST_WINDOW - len(now.frames), 0))  # Whisper takes no more
         padded = np.pad(now.frames, ((0, quiet), (0, 0)), constant_values=SILENCE)
         rows = self._runtime.encode(normalise(padded))[:count]
         if self.config.context == "resend":

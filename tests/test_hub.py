@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from semaphone import hub
 from semaphone.errors import InputError
-from semaphone.translation.models import hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
