@@ -59,4 +59,4 @@ def test_no_clicks_between_chunks(codec, shared_data):
 
 
 def test_weights_are_small():
-    assert (WEIGHTS / "nano-codec.safetensors").stat().st_size < 40e6
+    assert (WEIGHTS / "nano-codec.safetensors").stat().st_size < 17e6
