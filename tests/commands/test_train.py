@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.codec.tiny import tiny_codec, tiny_model
+from tests.codec.tiny import tiny_model
 
 from semaphone.cli import main
 from semaphone.codec.nano_weights import save_nano
 from semaphone.codec.ranges import met_ranges
+from semaphone.codec.registry import load_codec
 from semaphone.recovery.registry import load_recovery
 
 
@@ -36,7 +37,7 @@ def test_recovery_is_trained_and_can_be_named(folder, tmp_path, capsys):
     small = ["--set", "batch=2", "--set", "crop=10", "--set", "rows=10", "--set", "dev_every=100"]
     assert main([*arguments(folder, tmp_path, "--steps", "2"), *small]) == 0
     weights = tmp_path / "recovery.safetensors"
-    load_recovery(str(weights), tiny_codec().info)
+    load_recovery(str(weights), load_codec(str(folder / "tiny.safetensors")).info)
     codec, source, out = str(folder / "tiny.safetensors"), str(folder / "0.wav"), str(tmp_path / "out.wav")
     options = ["--codec", codec, "--channel", "uniform:0.3"]
     assert main(["transmit", source, out, *options, "--recovery", str(weights)]) == 0

@@ -41,6 +41,7 @@ from semaphone.channel.models import (
     read_trace,
 )
 from semaphone.errors import InputError
+from semaphone.plugins import find
 
 __all__ = [
     "Axis",
@@ -62,6 +63,9 @@ __all__ = [
 def parse_channel(text: str) -> ErasureChannel:
     """A channel from its specification (see the top of this file). Raises InputError saying what is wrong with it."""
     name, _, body = text.strip().partition(":")
+    if name not in _PARSERS and (factory := find("channel", name)) is not None:
+        made: ErasureChannel = factory(body)
+        return made
     if name not in _PARSERS:
         raise InputError(f"The channel {name!r} is not known; there are {', '.join(_PARSERS)}.")
     return _PARSERS[name](body)

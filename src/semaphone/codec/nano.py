@@ -13,6 +13,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -75,6 +76,14 @@ class Rendered(NamedTuple):
     state: Any
 
 
+def _exact(x: Tensor) -> AbstractContextManager[Any]:
+    """A context without the half precision that a training asks for."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
 class Encoder(nn.Module):
     """Speech [B, T * 1280] → latents z_n [B, T, D]."""
 
@@ -99,7 +108,7 @@ class Encoder(nn.Module):
 
     def forward(self, speech: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         before = state if state is not None else (None, None)
-        with torch.autocast(speech.device.type, enabled=False):  # sums of powers need all their digits
+        with _exact(speech):  # sums of powers need all their digits
             frames, heard = self.features(speech, before[0])
         deep, body = self.body(frames, before[1])
         straight = self.direct(frames.reshape(len(frames), -1, FRAMES * self.features.width))

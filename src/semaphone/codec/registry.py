@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semaphone.codec.base import Codec
 from semaphone.errors import InputError
+from semaphone.plugins import find
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 NAMES = ("nano", "mimi")
@@ -39,4 +40,7 @@ def load_codec(spec: str = "nano") -> Codec:
         from semaphone.codec.mimi import MimiCodec
 
         return MimiCodec.from_pretrained(place or "kyutai/mimi")
+    if (factory := find("codec", spec)) is not None:
+        made: Codec = factory()
+        return made
     raise InputError(f"Unknown codec {spec!r}; there are {', '.join(NAMES)}, and files of nano weights (.safetensors).")

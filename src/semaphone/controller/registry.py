@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from semaphone.codec.base import CodecInfo
 from semaphone.controller.base import NOTHING, Controller, FixedController, Mask
 from semaphone.errors import InputError
+from semaphone.plugins import find
 
 if TYPE_CHECKING:
     from semaphone.controller.adaptive import AdaptiveController, ControllerModel
@@ -82,6 +83,8 @@ def decided(spec: ControllerSpec, info: CodecInfo) -> ControllerSpec:
     """The same with nothing left open. Raises InputError for settings that do not go together."""
     kind = spec.kind or default_kind(spec, info)
     spec = replace(spec, kind=kind)
+    if kind not in NAMES and find("controller", kind) is not None:
+        return spec
     if not spec.adaptive and kind not in NAMES:
         raise InputError(f"Unknown controller {kind!r}; there are {', '.join(NAMES)}, and files (.safetensors).")
     if kind != "fixed" and any(named is not None for named in (spec.codebooks, spec.copies, spec.history)):
@@ -126,6 +129,9 @@ def load_controller(spec: ControllerSpec, info: CodecInfo, form: PacketFormat) -
     from semaphone.controller.rate import ConstantRate, RateControl
 
     spec = decided(spec, info)
+    if spec.kind not in NAMES and (factory := find("controller", spec.kind or "")) is not None:
+        made: Controller = factory(info, form)
+        return made
     if spec.kind == "fixed":
         return _fixed(spec, info)
     if spec.kind == "budget":

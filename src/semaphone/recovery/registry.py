@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semaphone.codec.base import CodecInfo
 from semaphone.errors import InputError
+from semaphone.plugins import find
 from semaphone.recovery.base import Recovery
 
 NAMES = ("lm", "hold", "none")
@@ -35,6 +36,9 @@ def load_recovery(name: str, info: CodecInfo) -> Recovery:
     path = WEIGHTS if name == "lm" else Path(name)
     if name == "lm" or path.suffix == ".safetensors":
         return _language_model(path, info)
+    if (factory := find("recovery", name)) is not None:
+        made: Recovery = factory(info)
+        return made
     raise InputError(f"Unknown recovery {name!r}; there are {', '.join(NAMES)}, and files of weights (.safetensors).")
 
 
