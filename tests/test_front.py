@@ -155,7 +155,7 @@ def test_parts_of_somebody_else_work_by_name(codec, monkeypatch):
         with pytest.raises(InputError):
             semaphone.register_codec(name, tiny_codec)
     with pytest.raises(InputError, match="callable"):
-        semaphone.register_codec("x", 3)
+        semaphone.register_codec("x", 3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="kinds"):
         plugins.register("engine", "x", tiny_codec)
 
