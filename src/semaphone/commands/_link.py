@@ -12,8 +12,6 @@ from semaphone.errors import InputError
 from semaphone.packet.format import USUAL
 
 if TYPE_CHECKING:
-    import asyncio
-
     from semaphone.codec.base import Codec, CodecInfo
     from semaphone.controller.base import Controller
     from semaphone.controller.registry import ControllerSpec
@@ -216,17 +214,6 @@ def settle() -> None:
 
     gc.collect()
     gc.freeze()
-
-
-def ends_with_signals(task: asyncio.Task[Any]) -> None:
-    """Ctrl-C and SIGTERM cancel a task of this loop, even where a shell had us ignore Ctrl-C in the background."""
-    import asyncio
-    import contextlib
-    import signal
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(name, task.cancel)
 
 
 def codec_of(args: argparse.Namespace) -> Codec:
