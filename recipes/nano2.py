@@ -77,7 +77,8 @@ def main() -> None:
         if name == "tokens":
             settings["rate"] = args.rate
         c = AdversarialTraining(seed=args.seed + number, bf16=args.precision == "bf16", **settings)
-        start = run_stage(name, c, corpus, out, start, heard, device, 60 * float(minutes))
+        share = Path(args.share) if args.share else None
+        start = run_stage(name, c, corpus, out, start, heard, device, 60 * float(minutes), share)
 
 
 def _arguments() -> argparse.Namespace:
@@ -97,9 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5e-4, help="highest learning rate of the first stage")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--share", help="folder that gets copies of what is worth keeping, as it comes")
-    global ARGS
-    ARGS = parser.parse_args()
-    return ARGS
+    return parser.parse_args()
 
 
 def _corpus(args: argparse.Namespace) -> Corpus:
@@ -124,6 +123,7 @@ def run_stage(
     heard: HeardLoss,
     device: torch.device,
     seconds: float,
+    share: Path | None,
 ) -> Path:
     """One stage of `seconds`; its checkpoint, or `start` if it has no time."""
     if seconds <= 0:
@@ -151,14 +151,14 @@ def run_stage(
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
             trainer.export()
-            _share(out / name / WEIGHTS)
+            _share(out / name / WEIGHTS, share)
     if name == "voice":  # the last stage: what 8-bit products need is measured once
         trainer.c = replace(trainer.c, range_batches=8)
     trainer.save()
-    _share(out / name / WEIGHTS)
+    _share(out / name / WEIGHTS, share)
     judges = out / name / "judges.pt"
     torch.save({key: value.cpu() for key, value in trainer.judges.state_dict().items()}, judges)
-    _share(judges)
+    _share(judges, share)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     print(f"{name}: {trainer.step} steps in {time.monotonic() - began:.0f} s, {memory:.1f} GiB", flush=True)
     return out / name / STATE
@@ -169,14 +169,14 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _share(path: Path) -> None:
+def _share(path: Path, folder: Path | None) -> None:
     """Copy a file to the folder of `--share`, in parts of 16 million bytes."""
-    if not ARGS.share:
+    if folder is None:
         return
-    Path(ARGS.share).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     data = path.read_bytes()
     for i, at in enumerate(range(0, len(data), 16_000_000)):
-        part = Path(ARGS.share) / f"{path.stem}.part{i}"
+        part = folder / f"{path.stem}.part{i}"
         part.with_suffix(".new").write_bytes(data[at : at + 16_000_000])
         shutil.move(part.with_suffix(".new"), part)
 
