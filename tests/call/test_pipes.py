@@ -56,6 +56,28 @@ def test_a_pipe_that_gives_everything_at_once_is_sent_at_the_pace_of_speech(pipe
     assert np.diff(times) == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_a_pipe_at_another_rate_is_resampled(pipe, rate) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate)
+    spoken = np.round(32768 * tone).astype("<i2")
+
+    def fill() -> None:
+        os.write(pipe[1], spoken.tobytes())
+        os.close(pipe[1])
+        pipe[1] = -1
+
+    threading.Thread(target=fill).start()
+    blocks = asyncio.run(first_blocks(PipeSource(16000, 100, pipe[0], rate), 99, 1280))
+    assert {len(samples) for samples, _ in blocks} == {1280}
+    heard = np.concatenate([samples for samples, _ in blocks])
+    first = int(np.flatnonzero(np.abs(heard) > 0.05)[0])
+    assert first < 3000
+    middle = heard[first + 1000 : first + 7000]
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+    assert np.abs(np.fft.rfft(middle * np.hanning(6000))).argmax() * 16000 / 6000 == pytest.approx(440, abs=3)
+    assert np.count_nonzero(np.abs(heard) > 0.01) == pytest.approx(8000, rel=0.03)  # nothing is cut off
+
+
 def test_a_pipe_that_is_slower_has_its_own_pace(pipe) -> None:
     def fill() -> None:
         for _ in range(5):

@@ -74,13 +74,12 @@ def test_blaser_says_how_to_get_it(tmp_path):
 
 
 # Stands for the Python of BLASER's environment: its "scores" are the rates of the recordings that it is given.
-_RATES = """#!{python}
-import json, sys, wave
+_RATES = """import json, sys, wave
 for line in sys.stdin:
     job = json.loads(line)
-    rates = {{wave.open(job[name]).getframerate() for name in ("source", "target")}}
+    rates = {wave.open(job[name]).getframerate() for name in ("source", "target")}
     seconds = wave.open(job["target"]).getnframes() / min(rates)
-    print(json.dumps({{"blaser2": min(rates) if len(rates) == 1 and abs(seconds - 0.5) < 0.01 else -1}}))
+    print(json.dumps({"blaser2": min(rates) if len(rates) == 1 and abs(seconds - 0.5) < 0.01 else -1}))
 """
 
 
@@ -89,7 +88,9 @@ def test_blaser_gets_speech_at_16_khz(tmp_path):
     sf = pytest.importorskip("soundfile")
     python = tmp_path / "home" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(_RATES.format(python=sys.executable))
+    (tmp_path / "rates.py").write_text(_RATES)
+    # A first line of a script cannot hold a path with a space: the shell starts Python.
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path / "rates.py"}"\n')
     python.chmod(0o755)
     for name, rate in (("source.flac", 8_000), ("target.wav", 24_000)):
         sf.write(tmp_path / name, np.full((rate // 2, 2), 0.1, np.float32), rate)

@@ -8,6 +8,7 @@ be had at the end.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semaphone.audio import to_pcm16
+from semaphone.audio import Resampler, to_pcm16
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ AHEAD = 8  # pieces that wait to be sent: a pipe is read as speech is spoken
 CATCH_UP = 1e-3  # by which a pipe that has more is sent faster: its clock may be faster than ours
 GRACE = 0.1  # s by which a pipe may be late, until silence takes its place
 LONGEST = 2.0  # s of sound that wait to be taken; what comes beyond it is dropped
+BEHIND = 2560  # samples by which a resampled pipe may lag, at most: so much more silence at the end
+TRIED = 64  # blocks from which it is known how unevenly a resampler gives its samples
 PATIENCE = 0.2  # s to wait for room
 LAST = 1.0  # s, at the end, for what still waits
 
@@ -60,11 +63,42 @@ def is_file_of_sound(data: bytes) -> bool:
     return data.startswith(FILES) or data[4:8] == b"ftyp"
 
 
+class _Ready:
+    """Blocks of a pipe at another rate: as many samples each time, a little later."""
+
+    def __init__(self, pipe_rate: int, sample_rate: int, size: int) -> None:
+        self._resampler = Resampler(pipe_rate, sample_rate)
+        self._same, self._size = pipe_rate == sample_rate, size
+        wait = 0 if self._same else _unevenness(pipe_rate, sample_rate, size)
+        self._held: Samples = np.zeros(wait, np.float32)
+
+    def block(self, samples: Samples) -> Samples:
+        """The next block of `size` samples for one of the pipe's."""
+        if self._same:
+            return samples
+        ready = np.concatenate([self._held, self._resampler.push(samples).clip(-1.0, 1.0)])
+        block, self._held = ready[: self._size], ready[self._size :]
+        return np.pad(block, (0, self._size - len(block)))
+
+
+def _unevenness(pipe_rate: int, sample_rate: int, size: int) -> int:
+    """Samples that have to wait so that a resampler, which gives them in pieces of its own, always has a block."""
+    resampler, silence = Resampler(pipe_rate, sample_rate), np.zeros(round(size * pipe_rate / sample_rate), np.float32)
+    given = np.cumsum([len(resampler.push(silence)) for _ in range(TRIED)])
+    return max(0, int((size * np.arange(1, TRIED + 1) - given).max()))
+
+
 class PipeSource:
     """A Source; see ends.py. Sends at the pace of speech, however fast the pipe gives it."""
 
-    def __init__(self, sample_rate: int, tail: int = 0, handle: int | None = None) -> None:
-        self._rate, self._tail = sample_rate, tail
+    def __init__(
+        self, sample_rate: int, tail: int = 0, handle: int | None = None, pipe_rate: int | None = None
+    ) -> None:
+        """Rates of the blocks and of the pipe (default: the same) in Hz; `tail`: samples of silence at the end."""
+        self._rate, self._pipe_rate = sample_rate, pipe_rate or sample_rate
+        if self._pipe_rate != sample_rate:
+            tail += BEHIND
+        self._tail = math.ceil(tail * self._pipe_rate / sample_rate)
         self._handle = standard_input() if handle is None else handle
         self._room = threading.Semaphore(AHEAD)
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
@@ -126,9 +160,10 @@ class PipeSource:
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop,), daemon=True, name="standard input").start()
         duration = size / self._rate
-        async for block, due in self._blocks(2 * size, duration):
+        ready = _Ready(self._pipe_rate, self._rate, size)
+        async for block, due in self._blocks(2 * round(size * self._pipe_rate / self._rate), duration):
             await asyncio.sleep(max(0.0, due - loop.time()))
-            yield np.frombuffer(block, "<i2").astype(np.float32) / np.float32(32768), due - duration
+            yield ready.block(np.frombuffer(block, "<i2").astype(np.float32) / np.float32(32768)), due - duration
 
     def close(self) -> None:
         """Lets the thread go; it may still wait for something to read."""

@@ -44,8 +44,8 @@ def share(text: str) -> float:
     return value
 
 
-def add_mix_option(parser: argparse.ArgumentParser) -> None:
-    """Which channel of a recording is read."""
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """How the recording is read."""
     parser.add_argument(
         "--mix",
         type=mix,
@@ -54,10 +54,6 @@ def add_mix_option(parser: argparse.ArgumentParser) -> None:
         help="which of several channels: mean of all (default), left, right, or its number from 1 on",
     )
 
-
-def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """How the recording is read."""
-    add_mix_option(parser)
     parser.add_argument("--stdin-rate", type=whole, metavar="HZ", help="sample rate of raw PCM on standard input")
 
 

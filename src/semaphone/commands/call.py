@@ -52,7 +52,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="where to hear: a .wav or .flac file, - (raw 16-bit PCM), none, or loudspeaker (default)",
     )
-    _link.add_mix_option(parser)
+    _link.add_input_options(parser)
     _link.add_sender_options(parser)
     _link.add_recovery_option(parser)
     parser.add_argument(
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.new_key} is the key; bring a copy to the other end by a way that nobody else can read.")
         return 0
     options = _options(args)
+    _link.reading(args, args.input)  # a rate goes with a pipe alone
     _link.check_outputs(
         None if args.input in ("none", "microphone", "-") else args.input,
         speech=None if args.output in ("none", "loudspeaker") else args.output,
@@ -139,7 +140,7 @@ def _voice(args: argparse.Namespace, codec: Codec) -> tuple[Voice, bool]:
     return Voice(codec, controller, _link.recovery_of(args, codec.info), form), dtx
 
 
-def _source(name: str, codec: Codec, channel: int | None = None) -> Source:
+def _source(name: str, codec: Codec, channel: int | None = None, stdin_rate: int | None = None) -> Source:
     from semaphone.call.ends import FileSource, Nobody
 
     if name == "none":
@@ -147,7 +148,7 @@ def _source(name: str, codec: Codec, channel: int | None = None) -> Source:
     if name == "-":
         from semaphone.call.pipes import PipeSource
 
-        return PipeSource(codec.info.sample_rate, codec.info.delay)
+        return PipeSource(codec.info.sample_rate, codec.info.delay, pipe_rate=stdin_rate)
     if name == "microphone":
         from semaphone.call.device import Microphone
 
@@ -193,7 +194,7 @@ def _talk(
     from semaphone.call.session import CallSession
 
     channel = None if args.mix == "mean" else args.mix
-    source, sink = _source(args.input, voice.codec, channel), _sink(args.output, voice.codec)
+    source, sink = _source(args.input, voice.codec, channel, args.stdin_rate), _sink(args.output, voice.codec)
     lines: deque[str] = deque(maxlen=1)
 
     def note(line: str) -> None:
