@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from semaphone.training.codec import STATE, WEIGHTS
 from semaphone.training.data import Corpus, open_corpus
 from semaphone.training.device import find_device
 from semaphone.training.hearing import HeardLoss
+from semaphone.training.runs import Pace, run_steps
 
 SHARES = {
     "speechocean762": 0.28,
@@ -54,7 +56,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "tokens": {"move": True, "endless": 0.1, "rate": 5e-4, "final_rate": 3e-5, "warmup": 200, "alone": 60},
     "voice": {"lost": 0.4, "rate": 3e-4, "final_rate": 2e-5, "warmup": 30, "alone": 0},
 }
-WARM, MEASURED = 40, 60  # steps before the speed is measured, and during
+SAVING = 4.0  # s of a stage that are kept for its last checkpoint
 
 
 def main() -> None:
@@ -128,33 +130,27 @@ def run_stage(
     """One stage of `seconds`; its checkpoint, or `start` if it has no time."""
     if seconds <= 0:
         return start
-    began = time.monotonic()
+    began = shared = time.monotonic()
     trainer = AdversarialTrainer(c, corpus, out / name, start, heard, device)
-    sums: dict[str, torch.Tensor] = {}
-    measured = saved = told = time.monotonic()
-    while trainer.step < trainer.c.steps and time.monotonic() - began < seconds:
-        for key, value in trainer.advance().items():
-            sums[key] = sums.get(key, torch.zeros((), device=device)) + value
-        if trainer.step == WARM:
-            _wait(device)
-            measured = time.monotonic()
-        if trainer.step == WARM + MEASURED:
-            _wait(device)
-            pace = (time.monotonic() - measured) / MEASURED
-            left = seconds - (time.monotonic() - began) - 4.0
-            trainer.c = replace(trainer.c, steps=trainer.step + max(1, int(left / (1.01 * pace))))
-            print(f"{name}: {1 / pace:.1f} steps/s, {trainer.c.steps} steps in {seconds:.0f} s", flush=True)
-        if trainer.step % 100 == 0:
-            row = {key: round(float(value) / 100, 4) for key, value in sums.items()}
-            pace, told, sums = 100 / (time.monotonic() - told), time.monotonic(), {}
-            print(f"{name} {trainer.step} {pace:.1f}/s {json.dumps(row)}", flush=True)
-        if time.monotonic() - saved > 120:
-            saved = time.monotonic()
+
+    def settle(steps: int) -> None:
+        trainer.c = replace(trainer.c, steps=steps)
+
+    def report(step: int, row: dict[str, Any]) -> None:
+        print(f"{name} {step} {json.dumps(row)}", flush=True)
+
+    def look(step: int) -> None:
+        nonlocal shared
+        if time.monotonic() - shared > 120:
+            shared = time.monotonic()
             trainer.export()
             _share(out / name / WEIGHTS, share)
+
+    pace = Pace(seconds - (time.monotonic() - began) - SAVING, settle, lambda: _wait(device))
+    run_steps(trainer, sys.maxsize, 10**9, report, look, began + seconds - SAVING, pace)
     if name == "voice":  # the last stage: what 8-bit products need is measured once
         trainer.c = replace(trainer.c, range_batches=8)
-    trainer.save()
+        trainer.export()
     _share(out / name / WEIGHTS, share)
     judges = out / name / "judges.pt"
     torch.save({key: value.cpu() for key, value in trainer.judges.state_dict().items()}, judges)

@@ -46,7 +46,7 @@ def test_from_recordings_to_a_codec_and_its_recovery(tmp_path):
     start = WEIGHTS / "nano-codec.safetensors"
     small = ["--batch", "2", "--judged", "1", "--channels", "2", "--workers", "1", "--device", "cpu"]
     said = run(
-        "nano2.py", "--packed", packed, "--teacher", teacher, "--start", start, "--out", out, "--minutes", "0.03,0.03",
+        "nano2.py", "--packed", packed, "--teacher", teacher, "--start", start, "--out", out, "--minutes", "0.1,0.1",
         "--share", tmp_path / "share", *small,
     )  # fmt: skip
     assert "2 recordings" in said
