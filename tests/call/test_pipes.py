@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semaphone.call import pipes
-from semaphone.call.pipes import PipeSink, PipeSource, is_file_of_sound
+from semaphone.call.pipes import PipeSink, PipeSource
 from semaphone.errors import InputError
 
 
@@ -127,9 +127,8 @@ def test_a_silent_pipe_holds_up_nothing(pipe) -> None:
 )
 def test_files_on_a_pipe_are_refused(pipe, start) -> None:
     os.write(pipe[1], start + bytes(4000))
-    with pytest.raises(InputError, match="Standard input is an audio file"):
+    with pytest.raises(InputError, match=r"Standard input is .*; it should be raw"):
         asyncio.run(first_blocks(PipeSource(16000, 0, pipe[0]), 1))
-    assert not is_file_of_sound(np.arange(8, dtype="<i2").tobytes())
 
 
 def test_what_is_heard_comes_out_in_order(pipe) -> None:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semaphone.audio import Resampler, to_pcm16
+from semaphone.containers import not_raw
 from semaphone.errors import InputError
 
 if TYPE_CHECKING:
     from semaphone.audio import Samples
 
-# What files of sound and containers begin with; none of it is likely in raw PCM.
-FILES: tuple[bytes, ...] = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"NIST", b"caff")
-FILES += (b"ID3", b"SPHN", b"\x1aE\xdf\xa3")  # the last one is WebM and Matroska
+SHOWING = 64  # bytes of a pipe from which it is known whether it is a file
 PIECE = 4096  # bytes that are read at once
 AHEAD = 8  # pieces that wait to be sent: a pipe is read as speech is spoken
 CATCH_UP = 1e-3  # by which a pipe that has more is sent faster: its clock may be faster than ours
@@ -56,11 +55,6 @@ def _number(stream: object, what: str, number: int) -> int:
     if stream is None:
         raise InputError(f"Standard {what} is closed.")
     return number
-
-
-def is_file_of_sound(data: bytes) -> bool:
-    """Does a stream begin like a file, and not like raw samples?"""
-    return data.startswith(FILES) or data[4:8] == b"ftyp"
 
 
 class _Ready:
@@ -144,10 +138,10 @@ class PipeSource:
                     break
                 ended = not piece
                 held += piece if piece else bytes(len(held) % 2 + 2 * self._tail)
-                if not checked and len(held) >= 8:
+                if not checked and len(held) >= SHOWING:
                     checked = True
-                    if is_file_of_sound(held):
-                        raise InputError("Standard input is an audio file; it should be raw 16-bit PCM (or be named).")
+                    if kind := not_raw(held):
+                        raise InputError(f"Standard input is {kind}; it should be raw 16-bit PCM (or be named).")
             if len(held) or not ended:
                 # A pipe that has more waits for its time.
                 grace = GRACE if len(held) >= size else 0.0
